@@ -1,0 +1,1 @@
+"""Families: Hugging Face configurations and tensor names ↔ architectures; one file per family."""

@@ -1,0 +1,135 @@
+"""The modules that parts become. They read their sizes from their tensors at every call.
+
+Everything is made on the meta device; values arrive by `load_state_dict(assign=True)` or by `init`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import singledispatch
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from archtool.ir import parts
+from archtool.ir.axes import Sizes
+from archtool.ir.encodings import DENSE, Dense, Encoding
+from archtool.model.codec import decode, leaf_tensors
+
+
+class Norm(nn.Module):
+    """LayerNorm or RMSNorm over the last dimension."""
+
+    def __init__(self, part: parts.Norm, width: int) -> None:
+        super().__init__()
+        self.kind, self.eps, self.offset = part.kind, part.eps, part.offset
+        self.weight = nn.Parameter(torch.empty(width, device="meta"))
+        has_bias = part.kind == "layer" and part.bias
+        self.bias = nn.Parameter(torch.empty(width, device="meta")) if has_bias else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(..., D) → (..., D); RMS statistics in float32."""
+        if self.kind == "layer":
+            return F.layer_norm(x, self.weight.shape, self.weight, self.bias, self.eps)
+        wide = x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
+        normed = wide * torch.rsqrt(wide.pow(2).mean(-1, keepdim=True) + self.eps)
+        if self.offset:
+            return (normed * (self.offset + self.weight.to(wide.dtype))).to(x.dtype)
+        return self.weight * normed.to(x.dtype)
+
+
+class Encoded(nn.Module):
+    """Base of modules whose weight is stored under an encoding; ``matrix`` decodes it."""
+
+    def __init__(self, encoding: Encoding, shape: tuple[int, ...]) -> None:
+        super().__init__()
+        self.encoding, self.columns = encoding, shape[-1]
+        for name, tensor in leaf_tensors(encoding, shape, "meta").items():
+            self.register_buffer(f"weight_{name}", tensor)
+
+    def matrix(self) -> Tensor:
+        """The decoded weight (rows, columns) in float32."""
+        leaves = {n.removeprefix("weight_"): b for n, b in self.named_buffers(recurse=False)}
+        return decode(self.encoding, leaves, self.columns)
+
+
+class EncodedLinear(Encoded):
+    """``y = x Wᵀ + b`` with an encoded weight."""
+
+    def __init__(self, encoding: Encoding, shape: tuple[int, ...], bias: bool) -> None:
+        super().__init__(encoding, shape)
+        self.bias = nn.Parameter(torch.empty(shape[0], device="meta")) if bias else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(..., in) → (..., out)."""
+        return F.linear(x, self.matrix().to(x.dtype), self.bias)
+
+
+class EncodedTable(Encoded):
+    """Rows of an encoded table: only the rows that are looked up are decoded."""
+
+    def forward(self, ids: Tensor) -> Tensor:
+        """(...) ids → (..., width)."""
+        leaves = {
+            n.removeprefix("weight_"): b[ids.reshape(-1)] for n, b in self.named_buffers(recurse=False)
+        }
+        return decode(self.encoding, leaves, self.columns).unflatten(0, ids.shape)
+
+
+def _shape(spec: parts.TensorSpec, sizes: Sizes) -> tuple[int, ...]:
+    return tuple(d.size(sizes) for d in spec.dims)
+
+
+@singledispatch
+def primitive(part: parts.Part, sizes: Sizes, encodings: Mapping[str, Encoding]) -> nn.Module | Tensor:
+    """The module (or free tensor) of a part; ``encodings`` by leaf name (``"weight"``)."""
+    raise TypeError(f"no module for a part of type {type(part).__name__}")
+
+
+@primitive.register
+def _(part: parts.Linear, sizes: Sizes, encodings: Mapping[str, Encoding]) -> nn.Module:
+    out, inp = part.out.size(sizes), part.inp.size(sizes)
+    encoding = encodings.get("weight", DENSE)
+    if not isinstance(encoding, Dense):
+        return EncodedLinear(encoding, (out, inp), part.bias)
+    return nn.Linear(inp, out, part.bias, device="meta")
+
+
+@primitive.register
+def _(part: parts.Table, sizes: Sizes, encodings: Mapping[str, Encoding]) -> nn.Module:
+    rows, width = part.rows.size(sizes), part.width.size(sizes)
+    encoding = encodings.get("weight", DENSE)
+    if not isinstance(encoding, Dense):
+        return EncodedTable(encoding, (rows, width))
+    return nn.Embedding(rows, width, device="meta")
+
+
+@primitive.register
+def _(part: parts.Conv2d, sizes: Sizes, encodings: Mapping[str, Encoding]) -> nn.Module:
+    out, inp = part.out.size(sizes), part.inp.size(sizes)
+    return nn.Conv2d(inp, out, part.kernel, part.stride, part.padding, bias=part.bias, device="meta")
+
+
+@primitive.register
+def _(part: parts.Norm, sizes: Sizes, encodings: Mapping[str, Encoding]) -> nn.Module:
+    return Norm(part, part.width.size(sizes))
+
+
+@primitive.register
+def _(part: parts.Vector, sizes: Sizes, encodings: Mapping[str, Encoding]) -> Tensor:
+    empty = torch.empty(_shape(part.tensors()[0], sizes), device="meta")
+    return nn.Parameter(empty) if part.kind is parts.Kind.PARAMETER else empty
+
+
+@primitive.register
+def _(part: parts.Witness, sizes: Sizes, encodings: Mapping[str, Encoding]) -> Tensor:
+    return torch.empty(_shape(part.tensors()[0], sizes))
+
+
+@primitive.register
+def _(part: parts.Frequencies, sizes: Sizes, encodings: Mapping[str, Encoding]) -> Tensor:
+    from archtool.operators.rotary import Rotary, frequencies
+
+    assert isinstance(part.rotary, Rotary)
+    return torch.tensor(frequencies(part.rotary), dtype=torch.float32)

@@ -1,0 +1,42 @@
+"""One linear layer with an activation: poolers, transforms before a head, classifiers.
+
+Axes: ``units``, the outputs. A classifier's units are its classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from archtool.ir.axes import Dim
+from archtool.ir.operator import SELECT, Operator, Site
+from archtool.ir.parts import Linear, Part
+from archtool.operators.activation import activation
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dense(Operator):
+    """``act(x Wᵀ + b)``; works on (B, T, D) and (B, D)."""
+
+    kind: ClassVar[str] = "head.dense"
+    local_axes: ClassVar[Mapping[str, frozenset[str]]] = {"units": SELECT}
+    papers: ClassVar[tuple[int, ...]] = (2, 19, 23, 25, 45, 67, 115, 129, 131, 133, 137, 144, 161, 178, 179, 222)
+
+    act: str = "identity"
+    bias: bool = True
+
+    def parts(self, site: Site) -> tuple[Part, ...]:
+        """``proj`` (units, in)."""
+        return (Linear("proj", site.dim("units"), site.stream, self.bias),)
+
+    def out(self, site: Site) -> Dim:
+        """The units."""
+        return site.dim("units")
+
+    def forward(self, m: Any, x: Tensor, ctx: Any) -> Tensor:
+        """(..., D) → (..., units)."""
+        return activation(self.act)(m.proj(x))

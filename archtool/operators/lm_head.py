@@ -1,0 +1,50 @@
+"""Language-model head: logits over the vocabulary, tied to the token table or not, optionally soft-capped."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from archtool.ir.axes import Dim, dim
+from archtool.ir.operator import Operator, Site
+from archtool.ir.parts import Linear, Part
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
+class LmHead(Operator):
+    """``logits = h Wᵀ + b``.
+
+    Attributes:
+        vocab: axis name of the vocabulary.
+        tie: part whose weight is used (``"embed.tokens.token"``), or ``""`` for a weight of its own.
+        bias: whether there is a bias.
+        softcap: ``cap * tanh(logit / cap)`` (Gemma-2), 0 for none.
+    """
+
+    kind: ClassVar[str] = "head.lm"
+    local_axes: ClassVar[Mapping[str, frozenset[str]]] = {}
+    papers: ClassVar[tuple[int, ...]] = (45, 48, 60, 86, 186, 224, 230)
+
+    vocab: str = "vocab"
+    tie: str = ""
+    bias: bool = False
+    softcap: float = 0.0
+
+    def parts(self, site: Site) -> tuple[Part, ...]:
+        """``proj`` (vocab, width)."""
+        return (Linear("proj", dim(self.vocab), site.stream, self.bias, self.tie),)
+
+    def out(self, site: Site) -> Dim:
+        """The vocabulary."""
+        return dim(self.vocab)
+
+    def forward(self, m: Any, x: Tensor, ctx: Any) -> Tensor:
+        """(B, T, D) → (B, T, V)."""
+        import torch
+
+        logits = m.proj(x)
+        return torch.tanh(logits / self.softcap) * self.softcap if self.softcap else logits

@@ -1,0 +1,42 @@
+"""Two-layer perceptron on each token: ``fc2(act(fc1(x)))`` (Vaswani et al. 2017, section 3.3).
+
+Axes: ``hidden`` (F). It may be selected, permuted and prefix-nested; scaling is exact only through ReLU.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from archtool.ir.operator import SELECT, Flow, Operator, Site
+from archtool.ir.parts import Linear, Part
+from archtool.operators.activation import activation
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mlp(Operator):
+    """``fc2(act(fc1(x)))``."""
+
+    kind: ClassVar[str] = "ffn.mlp"
+    local_axes: ClassVar[Mapping[str, frozenset[str]]] = {"hidden": SELECT}
+    papers: ClassVar[tuple[int, ...]] = (6, 14, 19, 74, 164, 192, 196, 207, 224, 265)
+
+    act: str = "gelu"
+    bias: bool = True
+
+    def parts(self, site: Site) -> tuple[Part, ...]:
+        """``fc1`` (hidden, in) and ``fc2`` (in, hidden)."""
+        hidden = site.dim("hidden")
+        return (Linear("fc1", hidden, site.stream, self.bias), Linear("fc2", site.stream, hidden, self.bias))
+
+    def activation_elements(self, site: Site, flow: Flow) -> int:
+        """The hidden layer before and after the activation."""
+        return 2 * flow.tokens * site.size("hidden")
+
+    def forward(self, m: Any, x: Tensor, ctx: Any) -> Tensor:
+        """(B, T, D) → (B, T, D)."""
+        return m.fc2(activation(self.act)(m.fc1(x)))

@@ -1,0 +1,75 @@
+"""Patch embedding of an image: non-overlapping patches, class and distillation tokens, learned positions.
+
+Source: Dosovitskiy et al. 2021 (ViT), Touvron et al. 2021 (DeiT's distillation token). Axes: ``positions`` counts
+grid cells plus extra tokens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from archtool.ir.axes import Dim, dim
+from archtool.ir.operator import Flow, Operator, Site
+from archtool.ir.parts import Conv2d, Part, Role, Vector
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
+class PatchStem(Operator):
+    """Patchify with a strided convolution.
+
+    Attributes:
+        patch: patch height and width in pixels.
+        tokens: names of the extra tokens in front (``"cls"``, ``"dist"``).
+        width / channels: axis names of the stream and of the image channels.
+        bias: whether the projection has a bias.
+        positions: whether there is a position table (its axis is the local ``positions``).
+    """
+
+    kind: ClassVar[str] = "stem.patch"
+    local_axes: ClassVar[Mapping[str, frozenset[str]]] = {"positions": frozenset()}
+    papers: ClassVar[tuple[int, ...]] = (2, 7, 13, 16, 20, 32, 56, 58, 74, 86, 98, 104, 196)
+
+    patch: tuple[int, int]
+    tokens: tuple[str, ...] = ("cls",)
+    width: str = "s0.width"
+    channels: str = "channels"
+    bias: bool = True
+    positions: bool = True
+
+    def parts(self, site: Site) -> tuple[Part, ...]:
+        """``patches`` convolution, one vector per extra token, ``position`` table (tokens, width)."""
+        width = dim(self.width)
+        parts: list[Part] = [Conv2d("patches", width, dim(self.channels), self.patch, self.patch, bias=self.bias)]
+        parts += [Vector(name, (width,), (Role.PRODUCES,)) for name in self.tokens]
+        if self.positions:
+            parts.append(Vector("position", (site.dim("positions"), width), (Role.INDEX, Role.PRODUCES)))
+        return tuple(parts)
+
+    def out(self, site: Site) -> Dim:
+        """The stream width."""
+        return dim(self.width)
+
+    def out_flow(self, site: Site, flow: Flow) -> Flow:
+        """Grid cells plus extra tokens."""
+        rows, columns = flow.grid or (0, 0)
+        grid = (rows // self.patch[0], columns // self.patch[1])
+        return Flow(grid[0] * grid[1] + len(self.tokens), grid)
+
+    def calls(self, part: Part, flow: Flow) -> int:
+        """Once per grid cell."""
+        rows, columns = flow.grid or (0, 0)
+        return (rows // self.patch[0]) * (columns // self.patch[1])
+
+    def forward(self, m: Any, x: Tensor, ctx: Any) -> Tensor:
+        """(B, C, H, W) → (B, T, D)."""
+        import torch
+
+        patches = m.patches(ctx.inputs["pixel_values"]).flatten(2).transpose(1, 2)
+        extra = [getattr(m, name).expand(patches.shape[0], 1, -1) for name in self.tokens]
+        x_BTD = torch.cat((*extra, patches), dim=1) if extra else patches
+        return x_BTD + m.position if self.positions else x_BTD

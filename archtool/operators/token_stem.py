@@ -1,0 +1,76 @@
+"""Token embedding: word table, optional position and segment tables, summed.
+
+Axes: ``vocab`` and ``positions`` are the architecture's own (shared with a tied head), as is the stream width.
+``scale`` multiplies the word vectors (Gemma: the square root of the original width).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from archtool.ir.axes import Dim, dim
+from archtool.ir.operator import SELECT, Flow, Operator, Site
+from archtool.ir.parts import Part, Table
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
+class TokenStem(Operator):
+    """Word + position + segment vectors.
+
+    Attributes:
+        width / vocab: axis names of the stream and of the vocabulary.
+        positions / types: axis names of the position and segment tables, or ``""``.
+        scale: factor on the word vectors.
+        pad_offset: RoBERTa's positions: ``pad_offset`` is the padding id; real tokens count on from there,
+            padding stays there; -1: positions count from 0 for every token.
+        first_position: added to every position (OPT-like tables), with ``pad_offset=-1``.
+    """
+
+    kind: ClassVar[str] = "stem.token"
+    local_axes: ClassVar[Mapping[str, frozenset[str]]] = {"types": SELECT}
+    papers: ClassVar[tuple[int, ...]] = (58, 86, 186, 224)
+
+    width: str = "s0.width"
+    vocab: str = "vocab"
+    positions: str = ""
+    types: str = ""
+    scale: float = 1.0
+    pad_offset: int = -1
+    first_position: int = 0
+
+    def parts(self, site: Site) -> tuple[Part, ...]:
+        """Tables ``token``, ``position`` and ``segment`` on the stream width."""
+        tables = (("token", self.vocab), ("position", self.positions), ("segment", self.types))
+        return tuple(Table(name, dim(axis), dim(self.width)) for name, axis in tables if axis)
+
+    def out(self, site: Site) -> Dim:
+        """The stream width."""
+        return dim(self.width)
+
+    def forward(self, m: Any, x: Tensor, ctx: Any) -> Tensor:
+        """(B, T) ids → (B, T, D)."""
+        import torch
+
+        ids = ctx.inputs["input_ids"]
+        vectors = m.token(ids)
+        if self.scale != 1.0:
+            vectors = vectors * torch.tensor(self.scale, dtype=vectors.dtype)
+        if self.types:
+            types = ctx.inputs.get("token_type_ids")
+            vectors = vectors + m.segment(torch.zeros_like(ids) if types is None else types)
+        return vectors + m.position(self._positions(ids, ctx)) if self.positions else vectors
+
+    def _positions(self, ids: Tensor, ctx: Any) -> Tensor:
+        if self.pad_offset < 0:
+            return ctx.positions + self.first_position
+        real = ids.ne(self.pad_offset).int()
+        return (real.cumsum(dim=1).type_as(real) * real).long() + self.pad_offset
+
+    def activation_elements(self, site: Site, flow: Flow) -> int:
+        """One extra copy of the stream while tables are summed."""
+        return flow.tokens * site.sizes[self.width]
