@@ -58,11 +58,7 @@ def guard_disk(path: Path, needed_bytes: int | None = None) -> Iterator[None]:
     except OSError as error:
         if error.errno not in _CAUSES:
             raise
-        needed = (
-            ""
-            if needed_bytes is None
-            else f"; it needs {needed_bytes:,} bytes, {free_bytes(path):,} are free"
-        )
+        needed = "" if needed_bytes is None else f"; it needs {needed_bytes:,} bytes, {free_bytes(path):,} are free"
         room = error.errno in _NO_ROOM
         raise ResourceError(
             f"{path} cannot be written: {_CAUSES[error.errno]}{needed}.",
@@ -131,20 +127,14 @@ def _check_folder(target: Path, place: Path, force: bool) -> None:
     if not place.exists():
         return
     if not place.is_dir():
-        raise ResourceError(
-            f"{target} is a file where a folder must be.", hint="Give the path of a new folder."
-        )
+        raise ResourceError(f"{target} is a file where a folder must be.", hint="Give the path of a new folder.")
     if not any(place.iterdir()):
         return
     if not force:
-        raise UsageError(
-            f"{target} exists and is not empty.", hint="Give another folder, or --force to replace it."
-        )
+        raise UsageError(f"{target} exists and is not empty.", hint="Give another folder, or --force to replace it.")
     for kept in (Path.cwd(), Path.home()):
         if kept.resolve().is_relative_to(place):
-            raise UsageError(
-                f"{target} holds {kept}, so it is not replaced.", hint="Give a new folder of its own."
-            )
+            raise UsageError(f"{target} holds {kept}, so it is not replaced.", hint="Give a new folder of its own.")
 
 
 def _swap(temporary: Path, place: Path) -> None:

@@ -103,9 +103,7 @@ def read_header(path: Path) -> tuple[tuple[TensorInfo, ...], dict[str, str]]:
             length = _header_length(path, head[:8], size_bytes)
             text = os.pread(fd, length, 8)
         except OSError as error:
-            raise InputError(
-                f"{path} cannot be read: {error.strerror}.", hint="Give a regular file."
-            ) from error
+            raise InputError(f"{path} cannot be read: {error.strerror}.", hint="Give a regular file.") from error
     table = _parse_json(path, text)
     metadata = _metadata(path, table.pop(METADATA_KEY, None))
     infos = [_tensor_info(path, name, entry, 8 + length, size_bytes) for name, entry in table.items()]
@@ -176,8 +174,7 @@ def _check_range(info: TensorInfo, size_bytes: int) -> None:
         raise InputError(f"{info.file}: tensor {info.name!r} ends before it starts.", hint=_RELOAD)
     if info.stop > size_bytes:
         raise InputError(
-            f"{info.file} is truncated: tensor {info.name!r} ends at byte {info.stop}, "
-            f"the file has {size_bytes}.",
+            f"{info.file} is truncated: tensor {info.name!r} ends at byte {info.stop}, the file has {size_bytes}.",
             hint=_RELOAD,
         )
     if data_bits(info.dtype, info.numel) % 8 or data_bytes(info.dtype, info.numel) != info.nbytes:

@@ -54,9 +54,7 @@ def _load(path: Path, fake: bool) -> Any:
         with FakeTensorMode() if fake else contextlib.nullcontext():
             return torch.load(path, map_location="cpu", weights_only=True, mmap=False)
     except pickle.UnpicklingError as error:
-        raise InputError(
-            f"{path} needs more than tensors to be read: {_first_line(error)}", hint=_CONVERT
-        ) from error
+        raise InputError(f"{path} needs more than tensors to be read: {_first_line(error)}", hint=_CONVERT) from error
     except (
         RuntimeError,
         EOFError,
@@ -67,9 +65,7 @@ def _load(path: Path, fake: bool) -> Any:
         AttributeError,
         OSError,
     ) as error:
-        raise InputError(
-            f"{path} is not a readable PyTorch file: {_first_line(error)}", hint=_CONVERT
-        ) from error
+        raise InputError(f"{path} is not a readable PyTorch file: {_first_line(error)}", hint=_CONVERT) from error
 
 
 def _first_line(error: Exception) -> str:

@@ -82,18 +82,12 @@ def _read_weight_map(path: Path) -> dict[str, str]:
     try:
         table: Any = json.loads(path.read_bytes().decode("utf-8"), object_pairs_hook=unique_object)
     except OSError as error:
-        raise InputError(
-            f"{path} cannot be read: {error.strerror}.", hint="Check its permissions."
-        ) from error
+        raise InputError(f"{path} cannot be read: {error.strerror}.", hint="Check its permissions.") from error
     except (ValueError, RecursionError) as error:
-        raise InputError(
-            f"{path} is not valid JSON: {error}.", hint="Download or export it again."
-        ) from error
+        raise InputError(f"{path} is not valid JSON: {error}.", hint="Download or export it again.") from error
     weight_map = table.get("weight_map") if isinstance(table, dict) else None
     if not isinstance(weight_map, dict) or not weight_map:
-        raise InputError(
-            f"{path} has no weight_map of tensor names to files.", hint="Export the checkpoint again."
-        )
+        raise InputError(f"{path} has no weight_map of tensor names to files.", hint="Export the checkpoint again.")
     for name, filename in weight_map.items():
         _check_filename(path, name, filename)
     return weight_map
@@ -112,9 +106,7 @@ def _check_filename(path: Path, name: str, filename: Any) -> None:
 def _shard_path(index: Path, filename: str) -> Path:
     path = index.parent / filename
     if not path.is_file():
-        raise InputError(
-            f"{index} lists the shard {filename}, which is missing.", hint="Download the missing file."
-        )
+        raise InputError(f"{index} lists the shard {filename}, which is missing.", hint="Download the missing file.")
     return path
 
 

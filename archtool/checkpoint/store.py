@@ -73,9 +73,7 @@ class TensorStore:
         info = self.infos[name]
         view = buffer.cast("B")
         if offset < 0 or offset + len(view) > info.nbytes:
-            raise ValueError(
-                f"bytes {offset} to {offset + len(view)} are not within {name!r} ({info.nbytes} bytes)"
-            )
+            raise ValueError(f"bytes {offset} to {offset + len(view)} are not within {name!r} ({info.nbytes} bytes)")
         self._fill(info, offset, view)
 
     def chunks(self, name: str, chunk_bytes: int = CHUNK_BYTES) -> Iterator[memoryview]:
@@ -115,9 +113,7 @@ def pread_into(path: Path, position: int, buffer: memoryview) -> None:
             try:
                 got = os.preadv(fd, [buffer[done:]], position + done)
             except OSError as error:
-                raise InputError(
-                    f"{path} cannot be read: {error.strerror}.", hint="Check the disk."
-                ) from error
+                raise InputError(f"{path} cannot be read: {error.strerror}.", hint="Check the disk.") from error
             if got == 0:
                 raise InputError(
                     f"{path} became shorter while it was read: byte {position + done} is missing.",

@@ -7,18 +7,20 @@ from typing import Any
 
 from archtool.errors import InputError
 
-HARMLESS = frozenset(
-    """_name_or_path architectures auto_map bos_token_id chunk_size_feed_forward cross_attention_hidden_size
-    decoder_start_token_id diversity_penalty do_sample dtype early_stopping encoder_no_repeat_ngram_size
-    eos_token_id exponential_decay_length_penalty finetuning_task forced_bos_token_id forced_eos_token_id
-    gradient_checkpointing id2label initializer_range label2id length_penalty max_length min_length model_type
-    no_repeat_ngram_size num_beam_groups num_beams num_return_sequences output_attentions
-    output_hidden_states output_scores pad_token_id prefix problem_type remove_invalid_values
-    repetition_penalty return_dict return_dict_in_generate sep_token_id suppress_tokens
-    task_specific_params temperature tf_legacy_loss tokenizer_class top_k top_p torch_dtype torchscript
-    transformers_version typical_p use_bfloat16 use_cache bad_words_ids begin_suppress_tokens
-    num_labels initializer_factor unsloth_version unsloth_fixed quantization_config_source""".split()
-)
+HARMLESS = frozenset((
+    "_name_or_path", "architectures", "auto_map", "bos_token_id", "chunk_size_feed_forward",
+    "cross_attention_hidden_size", "decoder_start_token_id", "diversity_penalty", "do_sample", "dtype",
+    "early_stopping", "encoder_no_repeat_ngram_size", "eos_token_id", "exponential_decay_length_penalty",
+    "finetuning_task", "forced_bos_token_id", "forced_eos_token_id", "gradient_checkpointing", "id2label",
+    "initializer_range", "label2id", "length_penalty", "max_length", "min_length", "model_type",
+    "no_repeat_ngram_size", "num_beam_groups", "num_beams", "num_return_sequences", "output_attentions",
+    "output_hidden_states", "output_scores", "pad_token_id", "prefix", "problem_type",
+    "remove_invalid_values", "repetition_penalty", "return_dict", "return_dict_in_generate", "sep_token_id",
+    "suppress_tokens", "task_specific_params", "temperature", "tf_legacy_loss", "tokenizer_class", "top_k",
+    "top_p", "torch_dtype", "torchscript", "transformers_version", "typical_p", "use_bfloat16", "use_cache",
+    "bad_words_ids", "begin_suppress_tokens", "num_labels", "initializer_factor", "unsloth_version",
+    "unsloth_fixed", "quantization_config_source",
+))  # fmt: skip
 
 INERT: Mapping[str, Any] = {
     "is_encoder_decoder": False,
@@ -47,7 +49,9 @@ class Config:
         if key in self.values and self.values[key] is not None:
             return self.values[key]
         if default is ...:
-            raise InputError(f"config.json of a {self.family} model has no {key!r}", "Add the key; its value is needed.")
+            raise InputError(
+                f"config.json of a {self.family} model has no {key!r}", "Add the key; its value is needed."
+            )
         return default
 
     def number(self, key: str, default: Any = ...) -> int:

@@ -91,7 +91,9 @@ class Llama:
         elif kind == "class":
             score = Layer("score", Dense(bias=False), residual=False)
             draft.block("score", (score, {"units": shapes["score.weight"][0]}))
-            draft.block("head", (Layer("last", Pool(mode="last", pad_id=c.take("pad_token_id", -1)), residual=False), {}))
+            draft.block(
+                "head", (Layer("last", Pool(mode="last", pad_id=c.take("pad_token_id", -1)), residual=False), {})
+            )
             draft.output("logits", "head")
 
     def _softcap(self, c: Config) -> float:

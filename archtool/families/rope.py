@@ -18,9 +18,7 @@ def read_rotary(config: Config, head_dim: int, default_theta: float = 10000.0) -
     kind = scaling.pop("rope_type", scaling.pop("type", "default"))
     scaling.pop("type", None)
     if kind not in SCALINGS:
-        raise InputError(
-            f"config.json: rope type {kind!r} is not supported", f"Supported: {', '.join(SCALINGS)}."
-        )
+        raise InputError(f"config.json: rope type {kind!r} is not supported", f"Supported: {', '.join(SCALINGS)}.")
     _check_context(config, kind, scaling)
     turned = int(head_dim * partial)
     return Rotary(theta, turned // 2, kind, _settings(kind, scaling), turned < head_dim)

@@ -107,7 +107,7 @@ def _entering(block: Block, left: dict[str, Any], previous: Any) -> Any:
     return streams[0] if len(streams) == 1 else streams
 
 
-def run_layer(m: nn.Module, layer: Layer, source: Any, x: Any, ctx: Context) -> Tensor:
+def run_layer(m: Any, layer: Layer, source: Any, x: Any, ctx: Context) -> Tensor:
     """One layer: norm, operator, norm, gain, residual, norm."""
     branch = m.pre(source) if layer.pre else source
     if layer.op:

@@ -24,8 +24,7 @@ DTYPES = {
 def leaf_tensors(encoding: Encoding, shape: tuple[int, ...], device: str) -> dict[str, Tensor]:
     """Empty leaves for a tensor of this shape."""
     return {
-        leaf.name: torch.empty(leaf.shape, dtype=DTYPES[leaf.dtype], device=device)
-        for leaf in encoding.leaves(shape)
+        leaf.name: torch.empty(leaf.shape, dtype=DTYPES[leaf.dtype], device=device) for leaf in encoding.leaves(shape)
     }
 
 

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 def split(entry: Entry, tensor: Tensor, shapes: Sequence[tuple[int, ...]]) -> list[Tensor]:
     """The canonical pieces (of the given shapes) of a whole file tensor."""
     if entry.stack:
-        return [_unturn(entry, tensor[i]) for i in range(len(shapes))]
-    whole = _unturn(entry, tensor.reshape(tensor.shape[entry.lead :]))
+        return [unturn(entry, tensor[i]) for i in range(len(shapes))]
+    whole = unturn(entry, tensor.reshape(tensor.shape[entry.lead :]))
     if len(shapes) == 1:
         return [whole]
     return list(whole.split([shape[0] for shape in shapes], dim=0))
@@ -29,18 +29,20 @@ def join(entry: Entry, pieces: Sequence[Tensor]) -> Tensor:
     import torch
 
     if entry.stack:
-        return torch.stack([_turn(entry, piece) for piece in pieces])
+        return torch.stack([turn(entry, piece) for piece in pieces])
     whole = pieces[0] if len(pieces) == 1 else torch.cat(list(pieces), dim=0)
-    turned = _turn(entry, whole)
+    turned = turn(entry, whole)
     return turned.reshape((*(1,) * entry.lead, *turned.shape))
 
 
-def _unturn(entry: Entry, tensor: Tensor) -> Tensor:
+def unturn(entry: Entry, tensor: Tensor) -> Tensor:
+    """A file matrix in canonical orientation and row order."""
     tensor = tensor.T if entry.transpose else tensor
     return _rows(tensor, entry.interleaved, 2) if entry.interleaved else tensor
 
 
-def _turn(entry: Entry, tensor: Tensor) -> Tensor:
+def turn(entry: Entry, tensor: Tensor) -> Tensor:
+    """A canonical matrix as the file holds it."""
     tensor = _rows(tensor, 2, entry.interleaved) if entry.interleaved else tensor
     return tensor.T if entry.transpose else tensor
 

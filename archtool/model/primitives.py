@@ -71,9 +71,7 @@ class EncodedTable(Encoded):
 
     def forward(self, ids: Tensor) -> Tensor:
         """(...) ids → (..., width)."""
-        leaves = {
-            n.removeprefix("weight_"): b[ids.reshape(-1)] for n, b in self.named_buffers(recurse=False)
-        }
+        leaves = {n.removeprefix("weight_"): b[ids.reshape(-1)] for n, b in self.named_buffers(recurse=False)}
         return decode(self.encoding, leaves, self.columns).unflatten(0, ids.shape)
 
 

@@ -1,0 +1,43 @@
+"""Which families there are and which of them reads a configuration."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from difflib import get_close_matches
+from importlib import import_module
+from typing import Any
+
+from archtool.errors import InputError
+from archtool.families.base import Family, Shapes
+
+BUILT_IN: Mapping[str, str] = {
+    "llama": "archtool.families.llama:Llama",
+}
+
+
+def family_named(name: str) -> Family:
+    """The family of that name."""
+    if name not in BUILT_IN:
+        raise InputError(f"unknown family {name!r}", f"Known families: {', '.join(sorted(BUILT_IN))}.")
+    module, _, attribute = BUILT_IN[name].partition(":")
+    made: Family = getattr(import_module(module), attribute)()
+    return made
+
+
+def model_types() -> dict[str, str]:
+    """``model_type`` → family name, for every family."""
+    return {kind: name for name in BUILT_IN for kind in family_named(name).model_types}
+
+
+def family_for(config: Mapping[str, Any], shapes: Shapes) -> Family:
+    """The family that reads a configuration, by its ``model_type``."""
+    kind = config.get("model_type")
+    known = model_types()
+    if kind in known:
+        return family_named(known[str(kind)])
+    near = get_close_matches(str(kind), known, 1)
+    like = f" Did you mean {near[0]!r}?" if near else ""
+    raise InputError(
+        f"config.json: no family reads model_type {kind!r}",
+        f"Known: {', '.join(sorted(known))}.{like} For other names of a known family give --names.",
+    )

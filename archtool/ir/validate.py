@@ -1,0 +1,63 @@
+"""Checks on an architecture before anything is built; every error names the offending block."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from archtool.errors import InputError
+from archtool.ir.architecture import Architecture, Block
+from archtool.ir.table import axes
+
+
+def validate(arch: Architecture) -> None:
+    """Raise `InputError` if the graph or its sizes are not consistent."""
+    _check_names(arch)
+    for i, block in enumerate(arch.blocks):
+        _check_block(arch, block, i)
+    _check_sizes(arch)
+    _check_streams(arch)
+    for output, block in arch.outputs:
+        if block not in arch.index:
+            raise InputError(f"output {output!r} names block {block!r}, which does not exist", "Name an existing block.")
+
+
+def _check_names(arch: Architecture) -> None:
+    repeated = [name for name, n in Counter(b.name for b in arch.blocks).items() if n > 1]
+    if repeated:
+        raise InputError(f"block {repeated[0]!r} exists twice", "Give each block its own name.")
+    if not arch.blocks or not arch.inputs:
+        raise InputError("the architecture has no blocks or no inputs", "It needs at least one of each.")
+
+
+def _check_block(arch: Architecture, block: Block, i: int) -> None:
+    for name in block.inputs:
+        if name not in arch.index or arch.index[name] >= i:
+            raise InputError(f"block {block.name!r} reads {name!r}, which is not a block before it", "Reorder the blocks.")
+    if block.share and (block.share not in arch.index or arch.block(block.share).share):
+        raise InputError(f"block {block.name!r} shares {block.share!r}, which owns no tensors", "Name the owner.")
+    repeated = [name for name, n in Counter(layer.name for layer in block.layers).items() if n > 1]
+    if repeated or not block.layers:
+        raise InputError(f"block {block.name!r}: layers must be there and have distinct names", "Rename the layers.")
+
+
+def _check_sizes(arch: Architecture) -> None:
+    try:
+        needed = axes(arch)
+    except KeyError as missing:
+        raise InputError(f"axis {missing} has no size", "Give it a size.") from None
+    for axis in needed:
+        if axis not in arch.size:
+            raise InputError(f"axis {axis!r} of block {axis.split('.')[0]!r} has no size", "Give it a size.")
+        if arch.size[axis] < 1:
+            raise InputError(f"axis {axis!r} has size {arch.size[axis]}", "Sizes are positive; drop the layer instead.")
+
+
+def _check_streams(arch: Architecture) -> None:
+    for place in arch.places:
+        entering = place.site.inputs
+        if place.layer.residual and (not entering or entering[0] != place.leaving):
+            came = str(entering[0]) if entering else "nothing"
+            raise InputError(
+                f"block {place.block.name!r}, layer {place.layer.name!r}: its residual adds ({place.leaving}) to ({came})",
+                "A residual needs the same stream on both sides.",
+            )

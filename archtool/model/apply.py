@@ -1,0 +1,88 @@
+"""Applying an `Edit` to a checkpoint: pure, lazy, the same for every method."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from archtool.errors import InputError
+from archtool.ir.edit import Edit, RefusedEdit, Step, edited, indices, steps
+from archtool.ir.encodings import Affine, Dense, Encoding
+from archtool.ir.parts import TensorSpec
+from archtool.ir.table import shape, stored
+from archtool.model.checkpoint import Checkpoint, encoded_weights, leaf_name, picked
+from archtool.model.lazy import Held, Lazy
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+def apply(checkpoint: Checkpoint, edit: Edit, delta: Mapping[str, Tensor] | None = None) -> Checkpoint:
+    """The edited checkpoint; nothing is computed until its weights are read.
+
+    Args:
+        delta: new values for the tensors that ``edit.delta`` names.
+
+    Raises:
+        RefusedEdit: the axis table or an encoding does not allow the edit.
+    """
+    after, plan = edited(checkpoint.architecture, checkpoint.plan, edit)
+    current = checkpoint
+    for step in steps(checkpoint.architecture, edit):
+        current = _structural(current, step)
+    current = _with_values(current, edit, delta or {})
+    weights: dict[str, Lazy] = {}
+    for storage in stored(after):
+        weights.update(_stored_as(current, storage, plan.of(storage)))
+    return replace(current, architecture=after, plan=plan, weights=weights)
+
+
+def _structural(checkpoint: Checkpoint, step: Step) -> Checkpoint:
+    before, weights = stored(step.before), {}
+    for storage in stored(step.after):
+        spec = before[storage]
+        picks = tuple(indices(d, step.before, step.selections) for d in spec.dims)
+        weights.update(_selected(checkpoint, storage, spec, picks))
+    plan = replace(
+        checkpoint.plan, entries=tuple((n, e) for n, e in checkpoint.plan.entries if n in stored(step.after))
+    )
+    return replace(checkpoint, architecture=step.after, plan=plan, weights=weights)
+
+
+def _selected(checkpoint: Checkpoint, storage: str, spec: TensorSpec, picks: tuple[object, ...]) -> dict[str, Lazy]:
+    encoding = checkpoint.plan.of(storage)
+    if isinstance(encoding, Dense):
+        return {storage: picked(checkpoint.weights[storage], picks)}
+    leaves = encoding.leaves(shape(spec, checkpoint.architecture))
+    names = [leaf_name(storage, leaf) for leaf in leaves]
+    if all(p is None for p in picks):
+        return {name: checkpoint.weights[name] for name in names}
+    if not (isinstance(encoding, Affine) and encoding.group == 0 and encoding.bits == 8) and picks[1] is not None:
+        raise RefusedEdit(
+            f"{storage} is stored as {encoding.bits if isinstance(encoding, Affine) else ''}-bit groups: "
+            "columns cannot be selected exactly",
+            "Prune before quantizing, or start from the dense checkpoint.",
+        )
+    return {
+        name: picked(checkpoint.weights[name], (picks[0], picks[1] if name.endswith("_q") else None)) for name in names
+    }
+
+
+def _with_values(checkpoint: Checkpoint, edit: Edit, delta: Mapping[str, Tensor]) -> Checkpoint:
+    missing = [name for name in edit.delta if name not in delta]
+    if missing:
+        raise InputError(f"the edit's delta lacks {', '.join(missing)}", "Give edit.safetensors with edit.json.")
+    held = {name: Held(delta[name]) for name in edit.delta}
+    plan = checkpoint.plan.with_entries({name: Dense() for name in held})
+    return replace(checkpoint, plan=plan, weights={**checkpoint.weights, **held})
+
+
+def _stored_as(checkpoint: Checkpoint, storage: str, encoding: Encoding) -> dict[str, Lazy]:
+    now = checkpoint.plan.of(storage)
+    spec_shape = shape(stored(checkpoint.architecture)[storage], checkpoint.architecture)
+    if now == encoding:
+        names = [leaf_name(storage, leaf) for leaf in now.leaves(spec_shape)]
+        return {name: checkpoint.weights[name] for name in names}
+    dense = checkpoint.tensor(storage)
+    return {storage: dense} if isinstance(encoding, Dense) else encoded_weights(storage, dense, encoding)

@@ -1,0 +1,114 @@
+"""Writing a checkpoint: weights as a stream, in the layout they came in where names are unchanged."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from archtool.checkpoint.folder import copy_sidecars
+from archtool.checkpoint.writer import ShardPlan, TensorHeader, WrittenFile, plan_like, plan_shards, write_shards
+from archtool.families.names import Entry
+from archtool.families.registry import family_named
+from archtool.model.checkpoint import Checkpoint
+from archtool.model.files import FileTensor, file_tensors
+from archtool.model.lazy import Lazy, blocks, load
+from archtool.model.layout import join
+from archtool.model.load import ARCHITECTURE, architecture_json
+from archtool.progress import SILENT, Progress
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+def save(
+    checkpoint: Checkpoint,
+    folder: Path,
+    *,
+    config: Mapping[str, Any] | None = None,
+    native: bool = True,
+    finite: bool = True,
+    progress: Progress = SILENT,
+) -> dict[str, WrittenFile]:
+    """Write a checkpoint into an existing folder.
+
+    Args:
+        config: contents of ``config.json``; None: the original one.
+        native: also write ``architecture.json``, which `load` then trusts over ``config.json``.
+        finite: refuse NaN and infinite values, by name.
+
+    Returns:
+        The weight files as written.
+    """
+    written = write_weights(checkpoint, folder, finite, progress)
+    text = json.dumps(dict(checkpoint.source.config if config is None else config), indent=2) + "\n"
+    (folder / "config.json").write_text(text, encoding="utf-8")
+    if native:
+        (folder / ARCHITECTURE).write_text(architecture_json(checkpoint.architecture, checkpoint.plan), encoding="utf-8")
+    if checkpoint.source.folder is not None:
+        copy_sidecars(checkpoint.source.folder, folder)
+    return written
+
+
+def write_weights(
+    checkpoint: Checkpoint, folder: Path, finite: bool = True, progress: Progress = SILENT
+) -> dict[str, WrittenFile]:
+    """Write only the weight files."""
+    arch = checkpoint.architecture
+    tensors = list(file_tensors(arch, checkpoint.plan, family_named(arch.family).names(arch)))
+    headers = [_header(checkpoint, tensor) for tensor in tensors]
+    headers += [TensorHeader(n, lazy.dtype, lazy.shape) for n, lazy in checkpoint.source.carried.items()]
+    by_name = {tensor.name: tensor for tensor in tensors}
+
+    def produce(name: str) -> Iterable[memoryview]:
+        if name in by_name:
+            return tensor_bytes(checkpoint, by_name[name], finite)
+        return map(as_bytes, blocks(checkpoint.source.carried[name]))
+
+    metadata = checkpoint.source.shards[0].metadata if checkpoint.source.shards else {"format": "pt"}
+    return write_shards(folder, _shards(checkpoint, headers), produce, metadata, progress=progress)
+
+
+def _shards(checkpoint: Checkpoint, headers: Sequence[TensorHeader]) -> tuple[ShardPlan, ...]:
+    """The original layout; where the tensors are others, our order (integers before their scales)."""
+    if checkpoint.plan.entries:
+        return tuple(replace(plan, keep_order=True) for plan in plan_shards(headers))
+    return plan_like(checkpoint.source.shards, headers)
+
+
+def _header(checkpoint: Checkpoint, tensor: FileTensor) -> TensorHeader:
+    return TensorHeader(tensor.name, checkpoint.weights[tensor.entry.pieces[0]].dtype, tensor.shape)
+
+
+def tensor_bytes(checkpoint: Checkpoint, tensor: FileTensor, finite: bool) -> Iterator[memoryview]:
+    """The bytes of a file tensor, streamed in blocks of rows where its layout allows it."""
+    pieces = [checkpoint.weights[leaf] for leaf in tensor.entry.pieces]
+    for block in _file_blocks(tensor.entry, pieces):
+        if finite:
+            _check(block, tensor.name)
+        yield as_bytes(block)
+
+
+def _file_blocks(entry: Entry, pieces: Sequence[Lazy]) -> Iterator[Tensor]:
+    if entry.transpose or entry.interleaved:
+        yield join(entry, [load(piece) for piece in pieces])
+    else:
+        for piece in pieces:
+            yield from blocks(piece)
+
+
+def _check(block: Tensor, name: str) -> None:
+    from archtool.checkpoint.values import check_finite
+
+    if block.is_floating_point():
+        check_finite(block, name)
+
+
+def as_bytes(tensor: Tensor) -> memoryview:
+    """A tensor's bytes, without a copy where it is contiguous."""
+    import torch
+
+    flat = tensor.detach().contiguous().reshape(-1)
+    return memoryview(flat.view(torch.uint8).numpy()) if flat.numel() else memoryview(b"")
