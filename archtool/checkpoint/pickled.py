@@ -54,7 +54,9 @@ def _load(path: Path, fake: bool) -> Any:
         with FakeTensorMode() if fake else contextlib.nullcontext():
             return torch.load(path, map_location="cpu", weights_only=True, mmap=False)
     except pickle.UnpicklingError as error:
-        raise InputError(f"{path} needs more than tensors to be read: {_first_line(error)}", hint=_CONVERT) from error
+        raise InputError(
+            f"{path} needs more than tensors to be read: {_reason(error)}", hint=_CONVERT
+        ) from error
     except (
         RuntimeError,
         EOFError,
@@ -65,12 +67,20 @@ def _load(path: Path, fake: bool) -> Any:
         AttributeError,
         OSError,
     ) as error:
-        raise InputError(f"{path} is not a readable PyTorch file: {_first_line(error)}", hint=_CONVERT) from error
+        raise InputError(
+            f"{path} is not a readable PyTorch file: {_first_line(error)}", hint=_CONVERT
+        ) from error
 
 
 def _first_line(error: Exception) -> str:
     text = str(error).strip().splitlines() or [type(error).__name__]
     return text[0]
+
+
+def _reason(error: Exception) -> str:
+    """What the unpickler refused, without torch's advice to run the code after all."""
+    text = str(error).partition("WeightsUnpickler error:")[2].strip()
+    return text.splitlines()[0] if text else "it holds objects or code."
 
 
 def _check_table(path: Path, loaded: Any) -> dict[str, "torch.Tensor"]:

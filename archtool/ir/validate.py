@@ -18,7 +18,9 @@ def validate(arch: Architecture) -> None:
     _check_streams(arch)
     for output, block in arch.outputs:
         if block not in arch.index:
-            raise InputError(f"output {output!r} names block {block!r}, which does not exist", "Name an existing block.")
+            raise InputError(
+                f"output {output!r} names block {block!r}, which does not exist", "Name an existing block."
+            )
 
 
 def _check_names(arch: Architecture) -> None:
@@ -32,7 +34,9 @@ def _check_names(arch: Architecture) -> None:
 def _check_block(arch: Architecture, block: Block, i: int) -> None:
     for name in block.inputs:
         if name not in arch.index or arch.index[name] >= i:
-            raise InputError(f"block {block.name!r} reads {name!r}, which is not a block before it", "Reorder the blocks.")
+            raise InputError(
+                f"block {block.name!r} reads {name!r}, which is not a block before it", "Reorder the blocks."
+            )
     if block.share and (block.share not in arch.index or arch.block(block.share).share):
         raise InputError(f"block {block.name!r} shares {block.share!r}, which owns no tensors", "Name the owner.")
     repeated = [name for name, n in Counter(layer.name for layer in block.layers).items() if n > 1]

@@ -14,8 +14,8 @@ from archtool.families.names import Entry
 from archtool.families.registry import family_named
 from archtool.model.checkpoint import Checkpoint
 from archtool.model.files import FileTensor, file_tensors
-from archtool.model.lazy import Lazy, blocks, load
 from archtool.model.layout import join
+from archtool.model.lazy import Lazy, blocks, load
 from archtool.model.load import ARCHITECTURE, architecture_json
 from archtool.progress import SILENT, Progress
 
@@ -46,7 +46,9 @@ def save(
     text = json.dumps(dict(checkpoint.source.config if config is None else config), indent=2) + "\n"
     (folder / "config.json").write_text(text, encoding="utf-8")
     if native:
-        (folder / ARCHITECTURE).write_text(architecture_json(checkpoint.architecture, checkpoint.plan), encoding="utf-8")
+        (folder / ARCHITECTURE).write_text(
+            architecture_json(checkpoint.architecture, checkpoint.plan), encoding="utf-8"
+        )
     if checkpoint.source.folder is not None:
         copy_sidecars(checkpoint.source.folder, folder)
     return written
