@@ -62,6 +62,6 @@ def _check_streams(arch: Architecture) -> None:
         if place.layer.residual and (not entering or entering[0] != place.leaving):
             came = str(entering[0]) if entering else "nothing"
             raise InputError(
-                f"block {place.block.name!r}, layer {place.layer.name!r}: its residual adds ({place.leaving}) to ({came})",
+                f"block {place.block.name!r}, layer {place.layer.name!r}: residual adds ({place.leaving}) to ({came})",
                 "A residual needs the same stream on both sides.",
             )
