@@ -43,7 +43,14 @@ UNITS: Mapping[str, Mapping[str, float]] = MappingProxyType(
 )
 """Kind of limit → unit → factor to the metric's own unit."""
 
-_EXAMPLES = {"params": "20M", "size": "12MB", "memory": "1GB", "macs": "1.2G", "latency": "5ms", "bits": "4.25"}
+_EXAMPLES = {
+    "params": "20M",
+    "size": "12MB",
+    "memory": "1GB",
+    "macs": "1.2G",
+    "latency": "5ms",
+    "bits": "4.25",
+}
 _TERM = re.compile(r"\s*(?P<kind>[^=]*?)\s*=\s*(?P<number>[-+]?[\d.]+(?:[eE][-+]?\d+)?)\s*(?P<unit>\S*)\s*")
 
 
@@ -123,7 +130,9 @@ def _term(part: str, text: str, column: int) -> Limit:
     column += len(part) - len(part.lstrip())
     match = _TERM.fullmatch(part)
     if match is None:
-        raise _error(text, column, f"`{part.strip()}` is not a budget term", "write for example params=0.5x,size=12MB")
+        raise _error(
+            text, column, f"`{part.strip()}` is not a budget term", "write for example params=0.5x,size=12MB"
+        )
     kind = match["kind"]
     if kind not in METRIC:
         raise _error(text, column, f"unknown budget `{kind}`", suggestion(kind, METRIC))
@@ -133,7 +142,9 @@ def _term(part: str, text: str, column: int) -> Limit:
 
 def _limit(kind: str, number: float, unit: str, text: str, column: int) -> Limit:
     if number <= 0:
-        raise _error(text, column, f"`{kind}={number:g}{unit}`: a budget must be above 0", f"try {_example(kind)}")
+        raise _error(
+            text, column, f"`{kind}={number:g}{unit}`: a budget must be above 0", f"try {_example(kind)}"
+        )
     if unit == "x" and number > 1:
         what = f"`{kind}={number:g}x` asks for growth: a budget is at most the input's own cost"
         raise _error(text, column, what, "use a factor between 0 and 1, such as 0.5x")

@@ -41,7 +41,9 @@ def _error(document: Document, model: type[BaseModel], data: Any, loc: Loc, deta
     if kind == "missing":
         missing = detail["loc"][-1]
         hint = _description(model, (*inner, missing))
-        return RecipeError(f"`{missing}` is missing{_inside(loc, inner)}", hint, document.where_key((*loc, *inner)))
+        return RecipeError(
+            f"`{missing}` is missing{_inside(loc, inner)}", hint, document.where_key((*loc, *inner))
+        )
     where = _inside_text(document.where_value((*loc, *inner)), detail)
     return RecipeError(_message(name or _dotted(loc) or "the recipe", detail), _hint(detail), where)
 

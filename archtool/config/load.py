@@ -41,7 +41,9 @@ def check_recipe(document: Document, folder: Path | None = None) -> Recipe:
         data["steps"] = steps
     recipe, shape_problems = check(document, Recipe, data)
     problems += step_problems if steps is not None else []
-    problems += [p for p in shape_problems if p.where not in [other.where for other in problems] or p.where is None]
+    problems += [
+        p for p in shape_problems if p.where not in [other.where for other in problems] or p.where is None
+    ]
     if recipe is None or problems:
         raise problems[0] if len(problems) == 1 else ErrorList(_in_order(problems))
     return _with_paths(recipe, folder or Path())
@@ -76,11 +78,15 @@ def _step(document: Document, step: Any, loc: Loc) -> tuple[dict[str, Any], list
     if not isinstance(step, dict) or len(step) != 1:
         found = f"{len(step)} keys: {', '.join(step)}" if isinstance(step, dict) else repr(step)
         hint = "write `- prune: {budget: params=0.5x}`; options are indented under the verb"
-        return {}, [RecipeError(f"a step is one verb with options, not {found}", hint, document.where_value(loc))]
+        return {}, [
+            RecipeError(f"a step is one verb with options, not {found}", hint, document.where_value(loc))
+        ]
     verb, options = next(iter(step.items()))
     if verb not in entries("steps"):
         return {}, [
-            RecipeError(f"unknown step `{verb}`", suggestion(verb, entries("steps")), document.where_key((*loc, verb)))
+            RecipeError(
+                f"unknown step `{verb}`", suggestion(verb, entries("steps")), document.where_key((*loc, verb))
+            )
         ]
     model, problems = check(document, load("steps", verb).Options, options or {}, (*loc, verb))
     return {verb: model.model_dump(mode="json") if model else {}}, problems
