@@ -15,7 +15,7 @@ from importlib.metadata import EntryPoint, entry_points
 from types import MappingProxyType
 from typing import Any
 
-from archtool.errors import ArchtoolError, ErrorList, ResourceError, UsageError
+from archtool.errors import ArchtoolError, ResourceError, UsageError
 
 GROUPS: Mapping[str, str] = MappingProxyType(
     {
@@ -30,6 +30,8 @@ GROUPS: Mapping[str, str] = MappingProxyType(
     }
 )
 """Registry kind → entry-point group."""
+
+_SINGULAR = {kind: kind.replace("_", " ").removesuffix("s") for kind in GROUPS} | {"families": "family"}
 
 
 @dataclass(frozen=True)
@@ -118,30 +120,35 @@ def suggestion(name: str, known: Iterable[str]) -> str:
 
 @cache
 def entries(kind: str) -> Mapping[str, Entry]:
-    """All entries of one kind by name; a name given by two packages is an error naming both."""
-    found: dict[str, Entry] = {}
-    problems: list[ArchtoolError] = []
-    for entry in (*_builtin(kind), *_installed(kind)):
-        other = found.setdefault(entry.name, entry)
-        if other != entry:
-            problems.append(_duplicate(other, entry))
-    if problems:
-        raise problems[0] if len(problems) == 1 else ErrorList(problems)
-    return MappingProxyType(found)
+    """All entries of one kind by name; of a name that two packages give, the first (see `duplicates`)."""
+    return MappingProxyType({entry.name: entry for entry in reversed(_all(kind))})
+
+
+@cache
+def duplicates(kind: str) -> Mapping[str, UsageError]:
+    """The names that more than one package gives, each with the error that names them."""
+    first = entries(kind)
+    clashes = [entry for entry in _all(kind) if entry != first[entry.name]]
+    return MappingProxyType({entry.name: _duplicate(first[entry.name], entry) for entry in clashes})
 
 
 def lookup(kind: str, name: str) -> Entry:
-    """The entry called ``name``; raises `UsageError` with a suggestion when there is none."""
+    """The entry called ``name``; raises `UsageError` for no such name (with a suggestion) or two."""
     known = entries(kind)
+    if name in duplicates(kind):
+        raise duplicates(kind)[name]
     if name not in known:
-        singular = kind.replace("_", " ").removesuffix("s") if kind != "families" else "family"
-        raise UsageError(f"unknown {singular} `{name}`", hint=suggestion(name, known))
+        raise UsageError(f"unknown {_SINGULAR[kind]} `{name}`", hint=suggestion(name, known))
     return known[name]
 
 
 def load(kind: str, name: str) -> Any:
     """Look ``name`` up and import it."""
     return lookup(kind, name).load()
+
+
+def _all(kind: str) -> list[Entry]:
+    return [*_builtin(kind), *_installed(kind)]
 
 
 def _builtin(kind: str) -> list[Entry]:

@@ -27,7 +27,7 @@ METRIC: Mapping[str, str] = MappingProxyType(
 )
 """Kind of limit → name of the metric it limits (``bits``: mean stored bits per weight)."""
 
-_COUNT = {"": 1.0, "k": 1e3, "K": 1e3, "M": 1e6, "G": 1e9, "B": 1e9, "T": 1e12}
+_COUNT = {"": 1.0, "k": 1e3, "K": 1e3, "M": 1e6, "G": 1e9, "T": 1e12}
 _BYTES = {"B": 1.0, "kB": 1e3, "KB": 1e3, "MB": 1e6, "GB": 1e9, "TB": 1e12}
 _BINARY = {"KiB": 2.0**10, "MiB": 2.0**20, "GiB": 2.0**30}
 _TIME = {"us": 1e-3, "µs": 1e-3, "ms": 1.0, "s": 1e3}
@@ -51,6 +51,7 @@ _EXAMPLES = {
     "latency": "5ms",
     "bits": "4.25",
 }
+_SHOWN = ("", "k", "M", "G", "B", "kB", "MB", "GB", "ms", "s")
 _TERM = re.compile(r"\s*(?P<kind>[^=]*?)\s*=\s*(?P<number>[-+]?[\d.]+(?:[eE][-+]?\d+)?)\s*(?P<unit>\S*)\s*")
 
 
@@ -70,10 +71,9 @@ class Limit:
     def __str__(self) -> str:
         if self.relative:
             return f"{self.kind}={self.value:g}x"
-        units = UNITS[self.kind]
-        fitting = [u for u, f in units.items() if u not in _BINARY and u != "K" and abs(self.value) >= f]
-        unit = max(fitting, key=lambda u: units[u], default=next(iter(units)))
-        return f"{self.kind}={self.value / units[unit]:.6g}{'G' if (self.kind, unit) == ('params', 'B') else unit}"
+        units = {u: f for u, f in UNITS[self.kind].items() if u in _SHOWN and f <= abs(self.value)}
+        unit = max(units, key=lambda u: units[u], default=next(iter(UNITS[self.kind])))
+        return f"{self.kind}={self.value / UNITS[self.kind][unit]:.6g}{unit}"
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,8 @@ class Excess:
     actual: float
 
     def __str__(self) -> str:
-        return f"{self.limit.metric} is {self.actual:g}, over {self.limit} by {self.actual / self.limit.value - 1:.2%}"
+        over = self.actual / self.limit.value - 1
+        return f"{self.limit.metric} is {self.actual:g}, over {self.limit} by {over:.2%}"
 
 
 @dataclass(frozen=True)

@@ -93,13 +93,11 @@ def _within(data: Any, path: tuple[str | int, ...]) -> Loc:
     """The part of pydantic's path that exists in the data, without the names of union members."""
     found: list[str | int] = []
     for part in path:
-        if isinstance(data, dict) and part in data:
+        in_dict = isinstance(data, dict) and part in data
+        in_list = isinstance(data, list) and isinstance(part, int) and part < len(data)
+        if in_dict or in_list:
             data = data[part]
-        elif isinstance(data, list) and isinstance(part, int) and part < len(data):
-            data = data[part]
-        else:
-            continue
-        found.append(part)
+            found.append(part)
     return tuple(found)
 
 

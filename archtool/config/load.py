@@ -4,11 +4,9 @@ Each step's options are checked against the step's own class, which the registry
 Relative paths are taken from the recipe's folder first, then from the current one.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
-
-from pydantic import BaseModel
 
 from archtool.config.check import check
 from archtool.config.document import Document, Loc, load_yaml
@@ -17,7 +15,6 @@ from archtool.config.recipe import Recipe
 from archtool.errors import ArchtoolError, ErrorList, RecipeError
 from archtool.registry import entries, load, suggestion
 
-OptionsOf = Callable[[str], type[BaseModel]]
 DATA_PATHS = ("path", "train", "validation", "dev", "test", "calibration", "names")
 
 
@@ -77,17 +74,13 @@ def _step(document: Document, step: Any, loc: Loc) -> tuple[dict[str, Any], list
         step = {step: {}}
     if not isinstance(step, dict) or len(step) != 1:
         found = f"{len(step)} keys: {', '.join(step)}" if isinstance(step, dict) else repr(step)
+        what = f"a step is one verb with options, not {found}"
         hint = "write `- prune: {budget: params=0.5x}`; options are indented under the verb"
-        return {}, [
-            RecipeError(f"a step is one verb with options, not {found}", hint, document.where_value(loc))
-        ]
+        return {}, [RecipeError(what, hint, document.where_value(loc))]
     verb, options = next(iter(step.items()))
     if verb not in entries("steps"):
-        return {}, [
-            RecipeError(
-                f"unknown step `{verb}`", suggestion(verb, entries("steps")), document.where_key((*loc, verb))
-            )
-        ]
+        hint = suggestion(verb, entries("steps"))
+        return {}, [RecipeError(f"unknown step `{verb}`", hint, document.where_key((*loc, verb)))]
     model, problems = check(document, load("steps", verb).Options, options or {}, (*loc, verb))
     return {verb: model.model_dump(mode="json") if model else {}}, problems
 
@@ -111,7 +104,7 @@ def _with_paths(recipe: Recipe, folder: Path) -> Recipe:
 
 
 def find(text: str, folder: Path) -> str:
-    """An absolute path if ``text`` exists beside the recipe or here; otherwise ``text`` (a hub id or a name)."""
+    """An absolute path if ``text`` exists beside the recipe or here; otherwise ``text`` itself."""
     for base in (folder, Path()):
         candidate = base / Path(text).expanduser()
         if candidate.exists():

@@ -25,7 +25,7 @@ def override(document: Document, text: str) -> None:
         document.data = {}
     loc = _descend(document.data, parts, text)
     container = _at(document.data, loc[:-1])
-    container[loc[-1]] = _value(value, text)
+    container[loc[-1]] = _value(value)
     _mark(document, loc, text)
 
 
@@ -35,7 +35,7 @@ def _descend(data: Any, parts: list[str], text: str) -> Loc:
         if isinstance(data, list):
             key: str | int = _index(data, part, loc, text)
         elif isinstance(data, dict):
-            key = _key(data, part, loc, text, parts, position)
+            key = _key(data, part, loc, text)
         else:
             what = f"`{'.'.join(map(str, loc))}` is a single value and has no `{part}`"
             raise UsageError(what, "set the value itself", _place(text, part))
@@ -52,14 +52,9 @@ def _index(data: list[Any], part: str, loc: list[str | int], text: str) -> int:
     return int(part)
 
 
-def _key(
-    data: dict[str, Any], part: str, loc: list[str | int], text: str, parts: list[str], position: int
-) -> str:
-    in_step = len(loc) == 2 and loc[0] == "steps"
-    missing_section = part not in data and position < len(parts) - 1 and loc == [] and part == "steps"
-    if (in_step and part not in data) or missing_section:
-        what = f"step {loc[1]} has no `{part}`" if in_step else "the recipe has no `steps`"
-        raise UsageError(what, suggestion(part, data), _place(text, part))
+def _key(data: dict[str, Any], part: str, loc: list[str | int], text: str) -> str:
+    if len(loc) == 2 and loc[0] == "steps" and part not in data:
+        raise UsageError(f"step {loc[1]} has no `{part}`", suggestion(part, data), _place(text, part))
     return part
 
 
@@ -69,6 +64,8 @@ def _enter(data: Any, key: Any) -> Any:
         inner = data[key] = {}
     elif isinstance(inner, str) and key in ("model", "data"):
         inner = data[key] = {"path": inner}
+    elif isinstance(inner, str) and isinstance(data, list):
+        inner = data[key] = {inner: {}}  # a step written as its verb alone
     return inner
 
 
@@ -78,11 +75,8 @@ def _at(data: Any, loc: Loc) -> Any:
     return data
 
 
-def _value(text: str, whole: str) -> Any:
-    if not text:
-        return ""
-    inner = parse_yaml(text, FLAG) if text[0] in "[{\"'" or not set(text) & set(":#") else None
-    return text if inner is None else inner.data
+def _value(text: str) -> Any:
+    return parse_yaml(text, FLAG).data if text else ""
 
 
 def _mark(document: Document, loc: Loc, text: str) -> None:

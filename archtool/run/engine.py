@@ -5,6 +5,7 @@ again, and an uninterrupted run and a resumed one see the same states, because e
 was written to disk.
 """
 
+import json
 import shlex
 import shutil
 import tempfile
@@ -17,10 +18,11 @@ from typing import Any
 
 from archtool.config.lock import lock_text
 from archtool.config.recipe import Recipe
-from archtool.errors import ArchtoolError
+from archtool.errors import ArchtoolError, UsageError
 from archtool.progress import SILENT, Progress
+from archtool.run.fingerprint import input_paths, keys
 from archtool.run.folder import RunDir, open_for, write_json, write_text
-from archtool.run.gates import check_gates, parse_gate
+from archtool.run.gates import parse_gate
 from archtool.run.persist import Hooks, Saved, facts, needed, restore, save, start
 from archtool.run.plan import Plan, PlannedStep, estimates, make_plan
 from archtool.run.provenance import provenance
@@ -44,9 +46,10 @@ class RunResult:
     cached: bool = False
 
     def as_json(self) -> dict[str, Any]:
-        """The result as plain data, metrics first under their own names."""
-        where = {"folder": str(self.folder) if self.folder else None, "hash": self.hash, "cached": self.cached}
-        return {**self.metrics, "records": dict(self.records), "run": where}
+        """The result as plain data, metrics first."""
+        folder = str(self.folder) if self.folder else None
+        run = {"folder": folder, "hash": self.hash, "cached": self.cached}
+        return {**self.metrics, "records": dict(self.records), "run": run}
 
 
 @dataclass(frozen=True)
@@ -73,8 +76,11 @@ def run_recipe(
 ) -> RunResult:
     """Run a recipe and return its result; a finished run with the same fingerprint is returned at once.
 
+    Quality gates are read here and checked by the caller (`archtool.run.gates.check_gates`), which can show
+    the result first.
+
     Raises:
-        ArchtoolError: whatever is wrong with recipe, inputs, folder or quality gates.
+        ArchtoolError: whatever is wrong with recipe, inputs or folder.
         Interrupted: after Ctrl-C, with the command that resumes.
     """
     settings = settings or RunSettings()
@@ -87,7 +93,6 @@ def run_recipe(
         with folder.claim():
             _prepare(plan, folder, settings)
             result = _finished(plan, folder) or _Run(plan, folder, hooks, settings).run()
-    check_gates(recipe.require, result.metrics)
     return result
 
 
@@ -112,9 +117,8 @@ def _folder(plan: Plan) -> AbstractContextManager[Any]:
 
 def _prepare(plan: Plan, folder: RunDir, settings: RunSettings) -> None:
     """Clear, resume or refuse the folder, then write the lock file and the provenance."""
-    from archtool.run.fingerprint import keys
-
     mine = keys(plan.recipe, plan.inputs)
+    _refuse_own_input(plan, folder)
     open_for(folder, mine, _keys_there(folder), settings.resume, settings.force)
     if folder.journal.read():
         return
@@ -125,11 +129,16 @@ def _prepare(plan: Plan, folder: RunDir, settings: RunSettings) -> None:
     folder.journal.append({"event": "start", "fingerprint": plan.fingerprint})
 
 
+def _refuse_own_input(plan: Plan, folder: RunDir) -> None:
+    """A run may not replace what it reads."""
+    for key, path in input_paths(plan.recipe).items():
+        if path.resolve().is_relative_to(folder.path.resolve()):
+            raise UsageError(f"`{key}` ({path}) lies inside the output {folder.path}", "give another --out")
+
+
 def _keys_there(folder: RunDir) -> Mapping[str, str] | None:
     """The keys of the run that is already in the folder; None when there is none that can be read."""
     import yaml
-
-    from archtool.run.fingerprint import keys
 
     if not folder.lock.exists():
         return None
@@ -143,8 +152,6 @@ def _keys_there(folder: RunDir) -> Mapping[str, str] | None:
 
 def _finished(plan: Plan, folder: RunDir) -> RunResult | None:
     """The result of a run that is complete in this folder."""
-    import json
-
     done = folder.journal.events("done")
     if not done:
         return None
@@ -195,10 +202,16 @@ class _Run:
         return saved
 
     def _context(self, planned: PlannedStep, scratch: Path) -> Context:
-        recipe = self.plan.recipe
-        place = {"folder": self.folder.path, "work": scratch, "journal": self.folder.journal}
-        talk: dict[str, Any] = {"progress": self.settings.progress, "log": self.settings.log}
-        return Context(recipe=recipe, index=planned.index, seed=recipe.seed, **place, **talk)
+        return Context(
+            recipe=self.plan.recipe,
+            index=planned.index,
+            seed=self.plan.recipe.seed,
+            folder=self.folder.path,
+            work=scratch,
+            journal=self.folder.journal,
+            progress=self.settings.progress,
+            log=self.settings.log,
+        )
 
     def _drop(self, scratch: Path, planned: PlannedStep, saved: Saved) -> None:
         """Delete the states that no resume reads any more."""
@@ -239,8 +252,6 @@ class _Run:
                 entry.replace(self.folder.path / entry.name)
 
     def _record_times(self, steps: Sequence[Mapping[str, Any]]) -> None:
-        import json
-
         found = json.loads(self.folder.provenance.read_text(encoding="utf-8"))
         found["seconds"] = [{"verb": step["verb"], "seconds": step["seconds"]} for step in steps]
         write_json(self.folder.provenance, found)

@@ -20,17 +20,17 @@ BLOCK_BYTES = 65_536
 NOT_IN_RESULT = ("require", "lock")
 
 
-def input_hashes(recipe: Recipe) -> dict[str, str]:
-    """The content hash of every input of the recipe that is a local file or folder, by recipe key."""
-    found: dict[str, str | None] = {}
+def input_paths(recipe: Recipe) -> dict[str, Path]:
+    """Every input of the recipe that is a local file or folder, by recipe key."""
+    found: dict[str, Any] = {f"data.{key}": (recipe.data or {}).get(key) for key in DATA_PATHS}
     if recipe.model is not None:
-        build = recipe.model.build
-        found["model.path"] = recipe.model.path
-        found["model.build"] = build if isinstance(build, str) else None
-        found["model.names"] = recipe.model.names
-    for key, value in (recipe.data or {}).items():
-        found[f"data.{key}"] = value if key in DATA_PATHS and isinstance(value, str) else None
-    return {key: content_hash(Path(path)) for key, path in found.items() if path and Path(path).exists()}
+        found |= {f"model.{key}": getattr(recipe.model, key) for key in ("path", "build", "names")}
+    return {key: Path(text) for key, text in found.items() if isinstance(text, str) and Path(text).exists()}
+
+
+def input_hashes(recipe: Recipe) -> dict[str, str]:
+    """The content hash of every local input, by recipe key."""
+    return {key: content_hash(path) for key, path in input_paths(recipe).items()}
 
 
 def content_hash(path: Path) -> str:

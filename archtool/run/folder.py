@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from archtool.errors import ResourceError, UsageError
+from archtool.run.fingerprint import differing
 from archtool.run.journal import Journal
 
 OWN_FILES = (
@@ -146,8 +147,6 @@ def open_for(
     Raises:
         UsageError: the folder holds something else, or a run that differs (the keys are named).
     """
-    from archtool.run.fingerprint import differing
-
     if folder.is_foreign():
         what = f"{folder.path} is not empty and not a run of archtool"
         raise UsageError(what, "give another folder with --out; --force replaces only archtool's own runs")

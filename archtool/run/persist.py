@@ -27,7 +27,7 @@ class Hooks:
 
     Attributes:
         open_model: the first state of a recipe (its checkpoint is None when the recipe names no model).
-        save_state: write the checkpoint to ``folder/model`` and the edits beside it; returns the content hash.
+        save_state: write the checkpoint to ``folder/model``, the edits beside it; returns the content hash.
         load_state: read both back from such a folder, lazily; metrics and records are not its business.
         finish: called with the complete run directory at the end, for example to render the report.
     """
@@ -40,7 +40,7 @@ class Hooks:
 
 @dataclass(frozen=True)
 class Saved:
-    """A state that is on disk: which folder holds its model and its parent's ('input': the recipe's model)."""
+    """A state that is on disk: which folder holds its model and its parent's (or 'input')."""
 
     state: State
     model: str | None

@@ -12,7 +12,8 @@ from typing import Any
 PACKAGES = (
     "archtool", "torch", "transformers", "safetensors", "numpy", "scipy", "scikit-learn", "datasets",
     "accelerate", "pydantic", "typer", "optuna", "nni", "torch-pruning", "bitsandbytes", "onnx",
-    "onnxscript", "onnxruntime", "openvino", "nncf", "ray", "psycopg", "torchao", "compressed-tensors", "gguf",
+    "onnxscript", "onnxruntime", "openvino", "nncf", "ray", "psycopg", "torchao",
+    "compressed-tensors", "gguf",
 )  # fmt: skip
 
 
