@@ -40,7 +40,6 @@ class Bars:
         task = display.add_task("  " * (self._depth - 1) + name, total=total, note="")
         try:
             yield _Bar(display, task)
-            display.update(task, completed=display.tasks[-1].completed if total is None else total)
         finally:
             display.stop_task(task)
             self._end()

@@ -62,13 +62,15 @@ def _call(argv: list[str]) -> int:
 
 
 def _usage(error: Any) -> UsageError | None:
-    """The command-line parser's own complaint, in our form."""
-    if not isinstance(error, typer.BadParameter.__mro__[1]):
+    """The command-line parser's own complaint, in our form (its class is the base of `typer.BadParameter`)."""
+    parser_error: type = typer.BadParameter.__mro__[1]
+    if not isinstance(error, parser_error):
         return None
-    context = getattr(error, "ctx", None)
+    complaint: Any = error
+    context = getattr(complaint, "ctx", None)
     see = f"see {context.command_path} --help" if context is not None else "see archtool --help"
-    close = list(getattr(error, "possibilities", None) or ())
-    message = error.message if close else error.format_message()
+    close = list(getattr(complaint, "possibilities", None) or ())
+    message = complaint.message if close else complaint.format_message()
     what = message[:1].lower() + message[1:].rstrip(".")
     return UsageError(what, f"did you mean {' or '.join(close)}? ({see})" if close else see)
 

@@ -69,6 +69,7 @@ class RunSettings:
     argv: tuple[str, ...] = ()
     progress: Progress = SILENT
     log: Callable[[str], None] = field(default=lambda message: None)
+    detail: Callable[[str], None] = field(default=lambda message: None)
 
 
 def run_recipe(
@@ -197,6 +198,7 @@ class _Run:
         record = {"event": "step", "step": planned.index, "verb": planned.verb, "hash": saved.hash}
         seconds = round(time.monotonic() - begun, 3)
         self.folder.journal.append(record | {"seconds": seconds, "metrics": dict(saved.state.metrics)})
+        self.settings.detail(f"{planned.name}: {seconds} s, model {saved.hash or 'unchanged'}")
         if not self.settings.keep_work:
             self._drop(scratch, planned, saved)
         return saved
@@ -211,6 +213,7 @@ class _Run:
             journal=self.folder.journal,
             progress=self.settings.progress,
             log=self.settings.log,
+            detail=self.settings.detail,
         )
 
     def _drop(self, scratch: Path, planned: PlannedStep, saved: Saved) -> None:

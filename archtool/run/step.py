@@ -98,6 +98,7 @@ class Context:
         journal: finished units of work; see `finished` and `finish`.
         progress: shows phases of work.
         log: takes one line for the user.
+        detail: takes one line that is shown with ``-v``.
     """
 
     recipe: "Recipe"
@@ -108,6 +109,7 @@ class Context:
     journal: "Journal"
     progress: Progress = SILENT
     log: Callable[[str], None] = _no_log
+    detail: Callable[[str], None] = _no_log
 
     @property
     def threads(self) -> int | None:
