@@ -62,7 +62,7 @@ def _call(argv: list[str]) -> int:
 
 
 def _usage(error: Any) -> UsageError | None:
-    """The command-line parser's own complaint, in our form (its class is the base of `typer.BadParameter`)."""
+    """The parser's own complaint in our form (its class is the base of `typer.BadParameter`)."""
     parser_error: type = typer.BadParameter.__mro__[1]
     if not isinstance(error, parser_error):
         return None

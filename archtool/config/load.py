@@ -12,7 +12,7 @@ from archtool.config.check import check
 from archtool.config.document import Document, Loc, load_yaml
 from archtool.config.override import override
 from archtool.config.recipe import Recipe
-from archtool.errors import ArchtoolError, ErrorList, RecipeError
+from archtool.errors import ArchtoolError, ErrorList, RecipeError, Where
 from archtool.registry import entries, load, suggestion
 
 DATA_PATHS = ("path", "train", "validation", "dev", "test", "calibration", "names")
@@ -52,8 +52,13 @@ def _empty(document: Document, data: dict[str, Any]) -> list[ArchtoolError]:
     return [
         RecipeError(f"`{key}` is empty here", hint, document.where_key((key,)))
         for key, value in data.items()
-        if value is None and key in Recipe.model_fields and document.where_key((key,)) is not None
+        if value is None and key in Recipe.model_fields and not _is_null(document.where_value((key,)))
     ]
+
+
+def _is_null(where: Where | None) -> bool:
+    """Whether ``null`` is written there, as opposed to nothing."""
+    return where is not None and where.text[where.column - 1 :].startswith(("null", "~"))
 
 
 def _steps(document: Document, given: Any) -> tuple[list[Any] | None, list[ArchtoolError]]:

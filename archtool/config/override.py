@@ -85,6 +85,8 @@ def _mark(document: Document, loc: Loc, text: str) -> None:
         document.keys.pop(key, None)
     path, _, value = text.partition("=")
     last = path.split(".")[-1]
+    for length in range(1, len(loc)):  # sections that the flag itself makes
+        document.values.setdefault(loc[:length], _place(text, str(loc[length - 1])))
     document.keys[loc] = _place(text, last)
     document.values[loc] = Where(FLAG, 1, len(text) - len(value) + 1, text)
 

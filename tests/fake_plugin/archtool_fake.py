@@ -7,8 +7,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel
-
 from archtool.config.fields import BudgetText
 from archtool.errors import BudgetError, InputError
 from archtool.registry import Capability
@@ -18,7 +16,7 @@ from archtool.run.step import Estimate, State, Step, StepOptions, option
 DESCRIBED = Capability("archtool_fake:Append", "Described without importing it.", {"exact": "yes"})
 
 
-class Inner(BaseModel):
+class Inner(StepOptions):
     depth: int = 1
 
 
