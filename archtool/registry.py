@@ -66,7 +66,7 @@ class Entry:
 
     def capability(self) -> Capability:
         """The torch-free record, made from the table where the plugin gives none."""
-        found = self._import(self.target) if self.package != "archtool" else None
+        found = self._import(self.target)
         if isinstance(found, Capability):
             return found
         return Capability(self.target, self.summary or first_line(getattr(found, "__doc__", "")))

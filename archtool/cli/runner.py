@@ -28,8 +28,8 @@ def load_hooks() -> "Hooks":
 
 def execute(recipe: "Recipe", common: Common, argv: tuple[str, ...]) -> None:
     """Run or plan a recipe and show what came of it; quality gates are checked last."""
+    from archtool.config.gates import check_gates
     from archtool.run.engine import dry_run, run_recipe
-    from archtool.run.gates import check_gates
 
     hooks = load_hooks()
     if common.dry_run:

@@ -4,9 +4,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from archtool.config.check import FieldError
+from archtool.config.gates import parse_gate
+from archtool.errors import UsageError
 
 DTypes = Literal["fp32", "fp16", "bf16", "fp64"]
 
@@ -46,6 +48,18 @@ def _as_list(value: Any) -> Any:
 
 Model = Annotated[ModelSource, BeforeValidator(_path_mapping)]
 Data = Annotated[dict[str, Any], BeforeValidator(_path_mapping)]
+
+
+def _gate(text: str) -> str:
+    try:
+        parse_gate(text)
+    except UsageError as problem:
+        raise FieldError(problem.what, problem.hint) from problem
+    return text
+
+
+Gate = Annotated[str, AfterValidator(_gate)]
+Gates = Annotated[tuple[Gate, ...], BeforeValidator(_as_list)]
 Words = Annotated[tuple[str, ...], BeforeValidator(_as_list)]
 StepSpec = dict[str, dict[str, Any]]
 
@@ -69,7 +83,7 @@ class Recipe(BaseModel):
     device: str = "cpu"
     dtype: DTypes = "fp32"
     protect: Words = Field((), description="blocks or tensors that stay as they are")
-    require: Words = Field((), description="quality gates such as accuracy>=0.9")
+    require: Gates = Field((), description="quality gates such as accuracy>=0.9")
     lock: dict[str, Any] | None = Field(None, description="written by archtool into recipe.lock.yaml")
 
     @property

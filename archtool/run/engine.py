@@ -22,7 +22,6 @@ from archtool.errors import ArchtoolError, UsageError
 from archtool.progress import SILENT, Progress
 from archtool.run.fingerprint import input_paths, keys
 from archtool.run.folder import RunDir, open_for, write_json, write_text
-from archtool.run.gates import parse_gate
 from archtool.run.persist import Hooks, Saved, facts, needed, restore, save, start
 from archtool.run.plan import Plan, PlannedStep, estimates, make_plan
 from archtool.run.provenance import provenance
@@ -77,16 +76,14 @@ def run_recipe(
 ) -> RunResult:
     """Run a recipe and return its result; a finished run with the same fingerprint is returned at once.
 
-    Quality gates are read here and checked by the caller (`archtool.run.gates.check_gates`), which can show
-    the result first.
+    Quality gates are checked by the caller (`archtool.config.gates.check_gates`), which can show the result
+    first.
 
     Raises:
         ArchtoolError: whatever is wrong with recipe, inputs or folder.
         Interrupted: after Ctrl-C, with the command that resumes.
     """
     settings = settings or RunSettings()
-    for gate in recipe.require:
-        parse_gate(gate)
     plan = make_plan(recipe, out)
     with _folder(plan) as path:
         folder = RunDir(Path(path))

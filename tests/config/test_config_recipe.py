@@ -90,6 +90,8 @@ def test_budget_mistake_points_inside_the_value(tmp_path):
         ("model: {path: a, build: b}\nsteps: [measure]\n", "either `path` or `build`", (1, 8)),
         ("model: {pth: a}\nsteps: [measure]\n", "unknown option `pth` in `model`", (1, 9)),
         ("model: m\n", "`steps` is missing", (1, 1)),
+        ("steps: [measure]\nrequire: [a>=1, b=1]\n", "`b=1` is not a quality gate", (2, 17)),
+        ("steps: [measure]\nrequire: b=1\n", "`b=1` is not a quality gate", (2, 10)),
         ("x: &a {<<: {b: 1}}\nsteps: [measure]\n", "merge keys", (1, 8)),
         ("steps: [{append: {text: a, inner: {dept: 2}}}]\n", "unknown option", (1, 36)),
     ],
