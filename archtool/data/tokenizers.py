@@ -101,7 +101,10 @@ class FolderTokenizer:
 
 
 def open_tokenizer(preprocess: TokenPreprocess, folder: Path | None, text: str) -> Tokenizer:
-    """The tokenizer that the preprocessing names; ``text`` gives unstated characters of ``chars``."""
+    """The tokenizer that the preprocessing names; ``text`` gives unstated characters of ``chars``.
+
+    A model's folder without a Hugging Face tokenizer may hold one scored-BPE file ``tok*.bin``.
+    """
     name = preprocess.tokenizer
     if name == "bytes":
         return ByteTokenizer()
@@ -109,6 +112,9 @@ def open_tokenizer(preprocess: TokenPreprocess, folder: Path | None, text: str) 
         return CharTokenizer(preprocess.vocabulary or "".join(sorted(set(text))))
     if name.endswith(".bin"):
         return read_scored_bpe(Path(name))
+    scored = sorted(folder.glob("tok*.bin")) if name == "model" and folder and folder.is_dir() else []
+    if len(scored) == 1 and folder and not (folder / "tokenizer_config.json").exists():
+        return read_scored_bpe(scored[0])
     return FolderTokenizer(load_folder_tokenizer(name, folder))
 
 
