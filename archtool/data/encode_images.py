@@ -43,7 +43,7 @@ def encode_images(images: Images, spec: DataSpec, folder: Path | None) -> Data:
 def prepare(image: "NDArray[Any]", preprocess: ImagePreprocess) -> "Tensor":
     """One image (H, W) or (H, W, C) in 0..255 to (C, H, W) float32.
 
-    Resizing is antialiased and rounded back to whole grey levels, as PIL does it.
+    Resizing is antialiased, one axis at a time with whole grey levels after each, as PIL does it.
     """
     import torch
 
@@ -163,9 +163,18 @@ def _resize(image_CHW: "Tensor", preprocess: ImagePreprocess) -> "Tensor":
     if size is None or size == (height, width):
         return image_CHW
     if preprocess.resample == "nearest":
-        return F.interpolate(image_CHW[None], size=size, mode="nearest-exact")[0]
-    out = F.interpolate(image_CHW[None], size=size, mode=preprocess.resample, antialias=True)[0]
-    return out.round().clamp(0, 255)
+        return image_CHW[:, _nearest(height, size[0])][:, :, _nearest(width, size[1])]
+    for axes in ((height, size[1]), size):  # width first, then height, whole grey levels after each
+        out = F.interpolate(image_CHW[None], size=axes, mode=preprocess.resample, antialias=True)[0]
+        image_CHW = out.round().clamp(0, 255)
+    return image_CHW
+
+
+def _nearest(have: int, want: int) -> "Tensor":
+    """Source indices nearest to the new pixels' centres, in integers: exact where floats would tie."""
+    import torch
+
+    return (2 * torch.arange(want) + 1) * have // (2 * want)
 
 
 def _crop(image_CHW: "Tensor", crop: tuple[int, int] | None) -> "Tensor":

@@ -176,7 +176,7 @@ def evaluate(
     try:
         for model in modules:
             model.eval()
-        with torch.inference_mode():
+        with torch.no_grad():  # inference mode would poison buffers that a model caches
             return info.load()(module, settings)
     finally:
         for part, mode in training:

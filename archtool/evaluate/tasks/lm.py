@@ -31,14 +31,10 @@ def run(module: "nn.Module", settings: Settings) -> Metrics:
             raise InputError(f"logits {shape} where lm needs one per token", "the model is no language model")
         check_labels(next_BT, logits_BTV.shape[-1])
         scored_BT = next_BT != IGNORE
-        losses_S = F.cross_entropy(
-            logits_BTV[scored_BT].float(), next_BT[scored_BT], reduction="none"
-        ).double()
-        check_finite(
-            torch.zeros(next_BT.shape).double().masked_scatter(scored_BT.cpu(), losses_S.cpu()),
-            "the loss",
-            batch,
-        )
+        losses_S = F.cross_entropy(logits_BTV[scored_BT].float(), next_BT[scored_BT], reduction="none")
+        losses_BT = torch.zeros_like(next_BT, dtype=torch.float32).masked_scatter(scored_BT, losses_S)
+        check_finite(losses_BT, "the loss", batch)
+        losses_S = losses_S.double()
         total += float(losses_S.sum())
         squares += float((losses_S**2).sum())
         tokens += len(losses_S)

@@ -1,7 +1,7 @@
 """A metric of the user's own: ``my.py:metric``, a function ``(module, batches) -> dict[str, float]``.
 
-The function may carry ``higher_is_better = {"name": True}`` as an attribute. The file is the user's own code, run
-because the command line names it.
+The function may carry ``higher_is_better = {"name": True}`` as an attribute. The file is the user's own code,
+run because the command line names it.
 """
 
 import importlib.util
@@ -69,7 +69,7 @@ def _in_user_code(path: Path, error: Exception) -> InputError:
     if isinstance(error, SyntaxError) and error.lineno:
         line, text = error.lineno, (error.text or "").rstrip("\n")
     for frame in traceback.extract_tb(error.__traceback__):
-        if Path(frame.filename) == path and frame.lineno:
+        if frame.lineno and Path(frame.filename).resolve() == path.resolve():
             line, text = frame.lineno, frame.line or ""
     what = f"{path}, line {line}: {type(error).__name__}: {error}"
     return InputError(what, "correct the metric's code", Where(path, line, 1, text))
