@@ -43,7 +43,8 @@ def encode_images(images: Images, spec: DataSpec, folder: Path | None) -> Data:
 def prepare(image: "NDArray[Any]", preprocess: ImagePreprocess) -> "Tensor":
     """One image (H, W) or (H, W, C) in 0..255 to (C, H, W) float32.
 
-    Resizing is antialiased, one axis at a time with whole grey levels after each, as PIL does it.
+    Resizing is antialiased, width first and then height, with whole grey levels after each, as PIL does it
+    (releases of PIL differ in which axis they take first).
     """
     import torch
 
