@@ -167,7 +167,7 @@ def _resize(image_CHW: "Tensor", preprocess: ImagePreprocess) -> "Tensor":
         return image_CHW[:, _nearest(height, size[0])][:, :, _nearest(width, size[1])]
     for axes in ((height, size[1]), size):  # width first, then height, whole grey levels after each
         out = F.interpolate(image_CHW[None], size=axes, mode=preprocess.resample, antialias=True)[0]
-        image_CHW = out.round().clamp(0, 255)
+        image_CHW = (out + 0.5).floor().clamp(0, 255)
     return image_CHW
 
 

@@ -1,6 +1,7 @@
 """What every task shares: running batches, reading outputs, and refusing numbers that are not finite."""
 
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from archtool.data.batches import Batch
@@ -10,6 +11,25 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from archtool.evaluate.registry import Settings
+
+
+@contextmanager
+def evaluating(*modules: "nn.Module") -> Iterator[None]:
+    """Eval mode and no gradients inside; every sub-module's mode is restored afterwards.
+
+    Not ``inference_mode``: buffers that a model caches inside would be unusable for training later.
+    """
+    import torch
+
+    training = [(part, part.training) for module in modules for part in module.modules()]
+    try:
+        for module in modules:
+            module.eval()
+        with torch.no_grad():
+            yield
+    finally:
+        for part, mode in training:
+            part.training = mode
 
 
 def outputs_of(

@@ -9,6 +9,7 @@ from archtool.data.batches import Batches
 from archtool.data.dataset import Data
 from archtool.data.spec import did_you_mean
 from archtool.errors import UsageError
+from archtool.evaluate.loop import evaluating
 from archtool.evaluate.metrics import Metrics
 from archtool.evaluate.pooling import Pooling
 from archtool.progress import SILENT, Progress
@@ -161,8 +162,6 @@ def evaluate(
         UsageError: an unknown task, data of another kind, or a missing parent.
         InputError: missing labels or model outputs, or a loss that is not finite, with its place.
     """
-    import torch
-
     info = find_task(task)
     if data.task not in info.data:
         hint = f"it reads {', '.join(info.data)}; state the task of the data, or choose another"
@@ -171,13 +170,5 @@ def evaluate(
         raise UsageError("agreement needs a parent", "name the model to compare with")
     batches = Batches(data, batch_size, order="length", device=device)
     settings = Settings(batches, progress, parent, pooling or Pooling(), bootstrap, seed, task)
-    modules = [model for model in (module, parent) if model is not None]
-    training = [(part, part.training) for model in modules for part in model.modules()]
-    try:
-        for model in modules:
-            model.eval()
-        with torch.no_grad():  # inference mode would poison buffers that a model caches
-            return info.load()(module, settings)
-    finally:
-        for part, mode in training:
-            part.training = mode
+    with evaluating(module, *([parent] if parent is not None else [])):
+        return info.load()(module, settings)
