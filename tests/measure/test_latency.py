@@ -152,6 +152,7 @@ def test_peak_of_this_machine_is_positive_and_cached(monkeypatch):
     monkeypatch.setattr("archtool.measure.machine._GEMM_SIZES", (32,))
     monkeypatch.setattr("archtool.measure.machine._GEMM_SECONDS", 0.0)
     monkeypatch.setattr("archtool.measure.machine._COPY_BYTES", 2**20)
+    machine_peak.cache_clear()
     peak = machine_peak(1)
     assert peak.flops_per_s > 0 and peak.bytes_per_s > 0 and peak.size == 32 and machine_peak(1) is peak
     machine_peak.cache_clear()
