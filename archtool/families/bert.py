@@ -12,7 +12,7 @@ class Bert(TextEncoder):
     """Reads and writes BERT: body, classifiers, masked language model, next-sentence head."""
 
     name = "bert"
-    model_types = ("bert",)
+    model_types: tuple[str, ...] = ("bert",)
     classes: ClassVar[Mapping[str, str]] = {"bert": "Bert"}
     prefix = "bert."
     keys: ClassVar[Mapping[str, str]] = {

@@ -1,8 +1,8 @@
 """BERT-shaped text encoders: post-norm blocks over word, position and segment vectors (Devlin et al. 2019).
 
 One reader for BERT, RoBERTa and DistilBERT, which differ in names: a subclass gives the configuration's keys,
-the file's names and the heads that its classes have. Heads are found by their tensors; ``architectures`` decides
-only where names are ambiguous, or where there is no file.
+the file's names and the heads that its classes have. Heads are found by their tensors; ``architectures``
+decides only where names are ambiguous, or where there is no file.
 
     final → pooler → head.score                        BERT's classifier; RoBERTa and DistilBERT have ``pre``
     final → transform → head.lm                        masked language model, tied to the token table or not
@@ -194,7 +194,7 @@ class TextEncoder:
         draft.output("logits", "head")
 
     def write(self, arch: Architecture, base: Mapping[str, Any]) -> dict[str, Any]:
-        """See `Family.write`; a size that one number cannot say is None (the dialect decides how to say it)."""
+        """See `Family.write`; a size that one number cannot say is None (dialects say it)."""
         k = self.keys
         derived: dict[str, Any] = {
             "model_type": arch.fact["model_type"],
