@@ -1,4 +1,4 @@
-"""timm's configuration of a ViT: ``model_args``, the table of architecture names, and what shapes leave open."""
+"""timm's configuration of a ViT: ``model_args``, the table of names, and what shapes leave open."""
 
 from __future__ import annotations
 
@@ -62,14 +62,14 @@ def head_count(architecture: str, args: Mapping[str, Any]) -> int:
     sizes = [word for word in architecture.split(".")[0].split("_") if word in HEADS]
     if not sizes:
         raise InputError(
-            f"the number of heads of a timm ViT cannot be read from its tensors, nor from the name {architecture!r}",
+            f"the number of heads of a timm ViT is not in its tensors, nor in the name {architecture!r}",
             "Give it: model_args.num_heads in config.json, or a name table (--names) for these weights.",
         )
     return HEADS[sizes[0]]
 
 
 def pooling(c: Config, args: Mapping[str, Any], bare: Shapes) -> str:
-    """``"token"`` or ``"avg"``: said, or ``"avg"`` where ``fc_norm`` or the lack of a class token shows it."""
+    """``"token"`` or ``"avg"``: said, or shown by ``fc_norm`` or by the lack of a class token."""
     words = str(c.take("architecture", "")).split(".")[0].split("_")
     shown = "fc_norm.weight" in bare or "cls_token" not in bare or "gap" in words
     said = args.get("global_pool") or c.take("global_pool", None) or ("avg" if shown else "token")

@@ -1,8 +1,8 @@
-"""ViT and DeiT under timm's names: fused qkv, LayerScale, class and distillation tokens, token or mean pooling.
+"""ViT and DeiT under timm's names: fused qkv, LayerScale, distillation token, token or mean pooling.
 
 A timm checkpoint has tensors and perhaps a ``config.json`` with ``architecture``, ``model_args`` and
-``pretrained_cfg``. Shapes tell everything but the number of heads, which comes from ``model_args`` or from the
-size in the architecture's name; the norms' epsilon is timm's 1e-6. Sources: Dosovitskiy et al. 2021,
+``pretrained_cfg``. Shapes tell everything but the number of heads, which comes from ``model_args`` or from
+the size in the architecture's name; the norms' epsilon is timm's 1e-6. Sources: Dosovitskiy et al. 2021,
 Touvron et al. 2021 (DeiT) and 2022 (DeiT III).
 """
 
@@ -174,7 +174,8 @@ def _args(arch: Architecture) -> dict[str, Any]:
     return {
         "img_size": image, "patch_size": list(stem.patch), "in_chans": arch.size["channels"],
         "embed_dim": width, "depth": len(arch.stage("s0")), "num_heads": stock_heads(arch),
-        "mlp_ratio": None if hidden is None else _ratio(hidden, width), "qkv_bias": all(op.bias for op in ops),
+        "mlp_ratio": None if hidden is None else _ratio(hidden, width),
+        "qkv_bias": all(op.bias for op in ops),
         "qk_norm": any(op.qk_norm for op in ops), "class_token": "cls" in stem.tokens,
         "no_embed_class": bool(stem.tokens) and not stem.token_positions,
         "init_values": 1e-5 if any(layer.scale for b in arch.stage("s0") for layer in b.layers) else None,

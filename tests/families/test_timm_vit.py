@@ -13,12 +13,14 @@ from tests.families.parity import ours
 
 EPS = 1e-6
 WIDTH, DEPTH, HIDDEN, PATCH, SIDE = 24, 2, 40, 4, 16
-PLAIN = {"architecture": "vit_tiny_patch16_224", "num_classes": 5, "num_features": WIDTH, "global_pool": "token",
-         "pretrained_cfg": {"input_size": [3, SIDE, SIDE], "mean": [0.5, 0.5, 0.5]}}  # fmt: skip
+PLAIN = {
+    "architecture": "vit_tiny_patch16_224", "num_classes": 5, "num_features": WIDTH, "global_pool": "token",
+    "pretrained_cfg": {"input_size": [3, SIDE, SIDE], "mean": [0.5, 0.5, 0.5]},
+}  # fmt: skip
 
 
 def _reference(t, image_BCHW, heads, tokens=("cls_token",), pool="token", embed_class=True, act=F.gelu):
-    """ViT by equations 1 to 4 of Dosovitskiy et al., with the options that timm adds; plain softmax attention."""
+    """ViT by equations 1 to 4 of Dosovitskiy et al., with the options that timm adds."""
     width, patch = t["patch_embed.proj.weight"].shape[0], t["patch_embed.proj.weight"].shape[2]
     cut = image_BCHW.unfold(2, patch, patch).unfold(3, patch, patch)
     rows = cut.permute(0, 2, 3, 1, 4, 5).flatten(3).flatten(1, 2)
@@ -106,16 +108,16 @@ CLS = ("cls_token",)
 BOTH = ("cls_token", "dist_token")
 CASES = [
     (PLAIN, CLS, 17, 3, 5, (), {"heads": 3}),
-    (PLAIN | {"architecture": "vit_small_patch16_224.augreg_in21k"}, CLS, 17, 3, 5, ("no_bias",), {"heads": 6}),
+    (PLAIN | {"architecture": "vit_small_patch16_224.augreg"}, CLS, 17, 3, 5, ("no_bias",), {"heads": 6}),
     (PLAIN | {"architecture": "deit3_base_patch16_224", "num_classes": 0}, CLS, 16, 3, 0, ("scale",),
      {"heads": 12, "embed_class": False}),
     ({"architecture": "deit_tiny_distilled_patch16_224"}, BOTH, 18, 3, 5, (), {"heads": 3}),
-    ({"architecture": "vit_small_patch16_224", "model_args": {"num_heads": 2, "qk_norm": True, "act_layer": "relu"}},
+    ({"architecture": "vit_small_x", "model_args": {"num_heads": 2, "qk_norm": True, "act_layer": "relu"}},
      CLS, 17, 1, 4, ("qk_norm", "scale"), {"heads": 2, "act": torch.relu}),
     ({"architecture": "vit_base_patch16_224", "model_args": {"num_heads": 4}}, CLS, 17, 3, 5, ("fc_norm",),
      {"heads": 4, "pool": "avg"}),
     ({"model_args": {"num_heads": 4}}, (), 16, 3, 5, (), {"heads": 4, "pool": "avg"}),
-    ({"architecture": "vit_tiny_patch16_224", "global_pool": "avg"}, CLS, 17, 3, 5, (), {"heads": 3, "pool": "avg"}),
+    ({"architecture": "vit_tiny_x", "global_pool": "avg"}, CLS, 17, 3, 5, (), {"heads": 3, "pool": "avg"}),
 ]  # fmt: skip
 
 
