@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from archtool.families.registry import BUILT_IN
+from archtool.builtins import FAMILIES
 from archtool.ir.axes import Selection
 from archtool.ir.edit import Drop, Edit, RefusedEdit, Select
 from archtool.ir.table import axes
@@ -78,7 +78,7 @@ def test_dropped_layers_equal_silenced_ones(family):
 
 
 def test_every_family_is_tested():
-    assert set(CONFIGS) == set(BUILT_IN)
+    assert set(CONFIGS) == set(FAMILIES)
 
 
 def test_selection_per_head():

@@ -7,6 +7,29 @@ from archtool.model.build import build
 from archtool.model.checkpoint import Checkpoint, Source, of_module
 
 CONFIGS = {
+    "bert": dict(
+        model_type="bert", vocab_size=61, hidden_size=24, intermediate_size=40, num_hidden_layers=3,
+        num_attention_heads=4, max_position_embeddings=32, type_vocab_size=2, layer_norm_eps=1e-12, hidden_act="gelu",
+    ),
+    "roberta": dict(
+        model_type="roberta", vocab_size=61, hidden_size=24, intermediate_size=40, num_hidden_layers=3,
+        num_attention_heads=4, max_position_embeddings=32, type_vocab_size=1, layer_norm_eps=1e-5, hidden_act="gelu",
+        pad_token_id=1,
+    ),
+    "distilbert": dict(
+        model_type="distilbert", vocab_size=61, dim=24, hidden_dim=40, n_layers=3, n_heads=4,
+        max_position_embeddings=32, activation="gelu",
+    ),
+    "vit": dict(
+        model_type="vit", hidden_size=24, intermediate_size=40, num_hidden_layers=3, num_attention_heads=4,
+        image_size=8, patch_size=4, num_channels=3, hidden_act="gelu", layer_norm_eps=1e-12,
+        architectures=["ViTForImageClassification"], id2label={"0": "a", "1": "b", "2": "c", "3": "d"},
+    ),
+    "deit": dict(
+        model_type="deit", hidden_size=24, intermediate_size=40, num_hidden_layers=3, num_attention_heads=4,
+        image_size=8, patch_size=4, num_channels=3, hidden_act="gelu", layer_norm_eps=1e-12,
+        architectures=["DeiTForImageClassificationWithTeacher"], id2label={"0": "a", "1": "b", "2": "c", "3": "d"},
+    ),
     "llama": dict(
         model_type="llama", vocab_size=61, hidden_size=24, intermediate_size=40, num_hidden_layers=3,
         num_attention_heads=4, num_key_value_heads=2, max_position_embeddings=64, rms_norm_eps=1e-6,
