@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from archtool.config.document import Document, Loc
@@ -150,7 +150,7 @@ class Expansion:
     def _check_rotary(self, layout: Layout) -> None:
         """A ``rotary`` that reaches no query or key is a mistake."""
         if layout.rotary and layout.loc not in self.turned:
-            what = f"`rotary: {layout.rotary}` stands at tensors that are neither queries nor keys with rotary positions"
+            what = f"`rotary: {layout.rotary}` reaches no query or key with rotary positions"
             raise RecipeError(what, "leave it out here", self.document.where_value(layout.loc))
         for part in layout.parts:
             self._check_rotary(part)
@@ -201,28 +201,40 @@ def claim_problems(
     missing = [n for n in missing if n == known[n].whole or known[n].whole in parts]
     if missing:
         what = f"{len(missing)} tensors of the model are in no row: {some(missing)}"
-        hint = "add them under `tensors`, or correct `config` if the model is smaller"
+        fused = [part for part, target in known.items() if part != target.whole and target.whole in missing]
+        apart = f"; a file that keeps fused tensors apart names their parts: {some(fused)}" if fused else ""
+        hint = f"add them under `tensors`, or correct `config` if the model is smaller{apart}"
         problems.append(RecipeError(what, hint, document.where_key(("tensors",))))
     return problems
 
 
-def shape_problem(
-    row: Row, known: Mapping[str, Target], found: Shape, document: Document
-) -> InputError | None:
-    """The complaint about a file tensor whose shape is not what the row makes of the family's tensors."""
+def shape_problems(
+    document: Document, rows: Iterable[Row], known: Mapping[str, Target], found: Mapping[str, Shape]
+) -> Iterator[InputError]:
+    """File tensors whose shape is not what the row makes of the family's tensors."""
     shapes = {name: target.shape for name, target in known.items()}
-    where = document.where_key(row.loc)
-    made = ", ".join(f"{name} {list(shapes[name])}" for name in list(row.node.names())[:3])
+    for row in rows:
+        problem = _shape_problem(row, shapes, found[row.file]) if row.file in found else None
+        if problem:
+            yield InputError(*problem, document.where_key(row.loc))
+
+
+def _shape_problem(row: Row, shapes: Mapping[str, Shape], found: Shape) -> tuple[str, str] | None:
+    """What is wrong, and a hint."""
+    hint = "it is made of " + some([f"{name} {list(shapes[name])}" for name in row.node.names()], 3)
     try:
         expected = file_shape(row.node, shapes)
     except ValueError as problem:
-        return InputError(f"`{row.file}`: {problem}", f"it is made of {made}", where)
+        return f"`{row.file}`: {problem}", hint
     if expected == found:
         return None
+    if _shape(_transposed(row.node), shapes) == found:
+        hint = "the file holds it the other way round: change `transpose`"
+    return f"`{row.file}` is {list(found)} in the file; the table and config make it {list(expected)}", hint
+
+
+def _shape(node: Node, shapes: Mapping[str, Shape]) -> Shape | None:
     try:
-        turned = file_shape(_transposed(row.node), shapes) == found
+        return file_shape(node, shapes)
     except ValueError:
-        turned = False
-    hint = "the file holds it the other way round: change `transpose`" if turned else f"it is made of {made}"
-    what = f"`{row.file}` is {list(found)} in the file; the table and config make it {list(expected)}"
-    return InputError(what, hint, where)
+        return None

@@ -24,7 +24,7 @@ from archtool.config.name_match import (
     Target,
     claim_problems,
     near,
-    shape_problem,
+    shape_problems,
     some,
     targets,
 )
@@ -221,9 +221,13 @@ def _bind(table: NameTable, store: TensorStore, source: Source) -> Checkpoint:
     expansion = Expansion(table.document, known, arch)
     rows = [row for file, lay in table.tensors.items() for row in expansion.row(file, lay, ("tensors", file))]
     _raise(expansion.problems)
-    _raise(claim_problems(table.document, rows, known) + _file_problems(table, rows, store, source.ignored))
-    checked = [shape_problem(row, known, store.infos[row.file].shape, table.document) for row in rows]
-    _raise([problem for problem in checked if problem])
+    _raise(
+        [
+            *claim_problems(table.document, rows, known),
+            *_file_problems(table, rows, store, source.ignored),
+            *shape_problems(table.document, rows, known, {n: info.shape for n, info in store.infos.items()}),
+        ]
+    )
     views = _views(rows, known, store)
     entries = [known[name].entry for name in known if name in views]
     return bind(RenamedStore(store, views), arch, EncodingPlan(), table.family, source, entries)

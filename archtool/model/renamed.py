@@ -7,7 +7,7 @@ that reading it block by block makes it once.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import prod
 from typing import TYPE_CHECKING
@@ -124,16 +124,20 @@ def promoted(
     views: Mapping[str, View], store: TensorStore, groups: Sequence[Sequence[str]]
 ) -> dict[str, View]:
     """Views of one dtype within each group: the widest that the files hold (their tensors are saved together)."""
-    import torch
-
-    from archtool.checkpoint.dtypes import safetensors_dtype, torch_dtype
-
     found = dict(views)
     for group in groups:
         dtypes = {store.infos[views[name].file].dtype for name in group}
         if len(dtypes) > 1:
-            widest = torch_dtype(dtypes.pop())
-            for dtype in dtypes:
-                widest = torch.promote_types(widest, torch_dtype(dtype))
-            found.update({name: replace(views[name], dtype=safetensors_dtype(widest)) for name in group})
+            found.update({name: replace(views[name], dtype=_widest(dtypes)) for name in group})
     return found
+
+
+def _widest(dtypes: Iterable[str]) -> str:
+    """The safetensors dtype that holds the values of all."""
+    from functools import reduce
+
+    import torch
+
+    from archtool.checkpoint.dtypes import safetensors_dtype, torch_dtype
+
+    return safetensors_dtype(reduce(torch.promote_types, map(torch_dtype, dtypes)))
