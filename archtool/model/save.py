@@ -6,15 +6,17 @@ import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from shutil import copyfile
 from typing import TYPE_CHECKING, Any
 
+from archtool.checkpoint.atomic import guard_disk
 from archtool.checkpoint.folder import copy_sidecars
 from archtool.checkpoint.writer import (
     ShardPlan, TensorHeader, WrittenFile, encode_header, library_order, plan_like, plan_shards, write_shards,
 )  # fmt: skip
 from archtool.families.names import Entry
 from archtool.families.registry import family_named
-from archtool.model.checkpoint import Checkpoint
+from archtool.model.checkpoint import Checkpoint, Source
 from archtool.model.files import FileTensor, file_tensors
 from archtool.model.layout import join
 from archtool.model.lazy import Lazy, blocks, load
@@ -23,6 +25,8 @@ from archtool.progress import SILENT, Progress
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+TOKENIZER = "tokenizer.bin"
 
 
 def save(
@@ -51,9 +55,19 @@ def save(
         (folder / ARCHITECTURE).write_text(
             architecture_json(checkpoint.architecture, checkpoint.plan), encoding="utf-8"
         )
-    if checkpoint.source.folder is not None:
-        copy_sidecars(checkpoint.source.folder, folder)
+    _write_sidecars(checkpoint.source, folder)
     return written
+
+
+def _write_sidecars(source: Source, folder: Path) -> None:
+    """The files that travel along; a scored-BPE file gets the name under which data loading finds it."""
+    tokenizer = source.tokenizer
+    for place in (source.folder, tokenizer):
+        if place is not None and place.is_dir():
+            copy_sidecars(place, folder)
+    if tokenizer is not None and tokenizer.is_file():
+        with guard_disk(folder / TOKENIZER):
+            copyfile(tokenizer, folder / TOKENIZER)
 
 
 def write_weights(
