@@ -109,16 +109,18 @@ class Attention(Operator):
         if self.qk_norm:
             q, k = m.q_norm(q), m.k_norm(k)
         if self.rotary:
-            cos, sin = ctx.once(("rotary", id(m.rotary)), lambda: self._cos_sin(m, ctx))
+            cos, sin = ctx.once(("rotary", id(m.rotary), q.dtype), lambda: self._cos_sin(m, ctx, q.dtype))
             q = rotate(q, *(_per_query(t, group) for t in (cos, sin)))
             k = rotate(k, cos, sin)
         k, v = ctx.extend(k, v)
         mixed = self._mix(q, _repeat(k, group), _repeat(v, group), ctx)
         return m.o(mixed.transpose(1, 2).flatten(2))
 
-    def _cos_sin(self, m: Any, ctx: Any) -> tuple[Tensor, Tensor]:
+    def _cos_sin(self, m: Any, ctx: Any, dtype: Any) -> tuple[Tensor, Tensor]:
+        """Tables in the stream's dtype; angles are computed in the frequencies' (float32)."""
         assert self.rotary is not None
-        return cos_sin(m.rotary, ctx.positions, attention_factor(self.rotary))
+        cos, sin = cos_sin(m.rotary, ctx.positions, attention_factor(self.rotary))
+        return cos.to(dtype), sin.to(dtype)
 
     def _mix(self, q: Tensor, k: Tensor, v: Tensor, ctx: Any) -> Tensor:
         import torch.nn.functional as F
@@ -148,10 +150,12 @@ def _per_query(table: Tensor, group: int) -> Tensor:
 
 
 def _capped(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scale: float, cap: float) -> Tensor:
-    """Attention with ``cap * tanh(score / cap)``; softmax in float32."""
+    """Attention with ``cap * tanh(score / cap)``; softmax in float32 or wider."""
     import torch
+
+    wide = torch.promote_types(q.dtype, torch.float32)
 
     scores = torch.tanh(torch.matmul(q, k.transpose(2, 3)) * scale / cap) * cap
     if mask is not None:
         scores = scores.masked_fill(~mask, torch.finfo(scores.dtype).min)
-    return torch.softmax(scores, dim=-1, dtype=torch.float32).to(q.dtype) @ v
+    return torch.softmax(scores, dim=-1, dtype=wide).to(q.dtype) @ v

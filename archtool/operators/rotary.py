@@ -119,7 +119,8 @@ def _yarn(rotary: Rotary, settings: dict[str, float]) -> Tensor:
         low, high = math.floor(low), math.ceil(high)
     low, high = max(low, 0), min(high, width - 1)
     powers = theta ** (torch.arange(0, width, 2).to(torch.float32) / width)
-    ramp = torch.clamp((torch.arange(rotary.pairs, dtype=torch.float32) - low) / max(high - low, 0.001), 0, 1)
+    high += 0.001 if low == high else 0.0
+    ramp = torch.clamp((torch.arange(rotary.pairs, dtype=torch.float32) - low) / (high - low), 0, 1)
     keep_fast = 1 - ramp
     return (1.0 / (settings["factor"] * powers)) * (1 - keep_fast) + (1.0 / powers) * keep_fast
 
