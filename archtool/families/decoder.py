@@ -124,7 +124,7 @@ class Decoder:
             model_type = str(arch.fact["model_type"])
             named = [self.classes[model_type] + self._suffix(arch)]
             labels = label_keys(base, arch)
-            return {"model_type": model_type, "architectures": named, **derived, **labels}
+            return {"model_type": model_type, "architectures": named, "pad_token_id": None, **derived, **labels}
         return {**self._settled(arch, base, derived), **label_keys(base, arch)}
 
     def _settled(self, arch: Architecture, base: Mapping[str, Any], derived: Mapping[str, Any]) -> dict[str, Any]:
@@ -151,7 +151,7 @@ class Decoder:
         for head in operators(arch, LmHead, ""):
             return {"tie_word_embeddings": bool(head.tie)}
         pads = [pool.pad_id for pool in operators(arch, Pool, "")]
-        return {"pad_token_id": pads[0]} if pads and pads[0] >= 0 else {}
+        return {"pad_token_id": pads[0] if pads[0] >= 0 else None} if pads else {}
 
     def _suffix(self, arch: Architecture) -> str:
         if "score" in arch.index:

@@ -40,7 +40,7 @@ class Llama(Decoder):
             "max_position_embeddings": 32768, "num_key_value_heads": 32, "sliding_window": 4096, "head_dim": 128,
         },
     }  # fmt: skip
-    ignored = ("attention_dropout", "hidden_dropout", "pretraining_tp", "classifier_dropout")
+    ignored: tuple[str, ...] = ("attention_dropout", "hidden_dropout", "pretraining_tp", "classifier_dropout")
     act_key, act_default = "hidden_act", "silu"
 
     def _body(self, c: Config, draft: Draft) -> None:
