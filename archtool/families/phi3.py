@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 
 from archtool.families.base import uniform
 from archtool.families.config import Config
-from archtool.families.decoder import common, norm_names
+from archtool.families.decoder import common, norm_names, operators
 from archtool.families.llama import Llama
 from archtool.families.names import Entry, linear
 from archtool.families.rope import read_rotary, write_rotary
@@ -18,7 +18,7 @@ from archtool.families.windows import window_of
 from archtool.ir.architecture import Architecture, Layer
 from archtool.operators.attention import Attention
 from archtool.operators.glu import Glu
-from archtool.operators.rotary import Rotary
+from archtool.operators.rotary import CONTEXT, Rotary
 
 
 class Phi3(Llama):
@@ -36,7 +36,12 @@ class Phi3(Llama):
     ignored: tuple[str, ...] = (*Llama.ignored, "resid_pdrop", "embd_pdrop", "original_max_position_embeddings")
 
     def _rotary(self, c: Config, head_dim: int) -> Rotary:
-        return read_rotary(c, head_dim, ("default",), partial=True)
+        return read_rotary(c, head_dim, ("default", "longrope"), True, {"su": "longrope", "yarn": "longrope"})
+
+    def _config(self, arch: Architecture) -> dict[str, Any]:
+        """The length at which LongRoPE switches stands beside its settings, and wins."""
+        rotary = common(op.rotary for op in operators(arch, Attention))
+        return {**super()._config(arch), **({CONTEXT: rotary.switch} if rotary and rotary.factors else {})}
 
     def _biases(self, c: Config) -> tuple[bool, bool]:
         c.expect("attention_bias", (False,), False)

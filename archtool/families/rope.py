@@ -8,25 +8,32 @@ from typing import Any
 
 from archtool.errors import InputError
 from archtool.families.config import Config
-from archtool.operators.rotary import Rotary
+from archtool.operators.rotary import CONTEXT, Rotary
 
-CONTEXT = "original_max_position_embeddings"
 SETTINGS: Mapping[str, tuple[str, ...]] = {
     "default": (),
     "linear": ("factor",),
     "llama3": ("factor", "low_freq_factor", "high_freq_factor", CONTEXT),
     "yarn": ("factor", CONTEXT, "attention_factor", "beta_fast", "beta_slow", "truncate"),
+    "longrope": (CONTEXT, "attention_factor"),
 }
+PLAIN = ("default", "linear", "llama3", "yarn")
+FACTORS = ("short_factor", "long_factor")
 NEEDED = {"linear": ("factor",), "llama3": SETTINGS["llama3"], "yarn": ("factor", CONTEXT)}
 
 
 def read_rotary(
-    config: Config, head_dim: int, kinds: tuple[str, ...] = tuple(SETTINGS), partial: bool = False
+    config: Config,
+    head_dim: int,
+    kinds: tuple[str, ...] = PLAIN,
+    partial: bool = False,
+    renamed: Mapping[str, str] = {},
 ) -> Rotary:
     """The rotary settings of a decoder whose heads have ``head_dim`` dimensions.
 
     Args:
         kinds: rope types that the family's class has.
+        renamed: old names of rope types.
         partial: whether it can rotate a part of each head only (``partial_rotary_factor``).
     """
     old, new = config.take("rope_scaling", None), config.take("rope_parameters", None)
@@ -35,13 +42,28 @@ def read_rotary(
     fraction = float(said.pop("partial_rotary_factor", config.take("partial_rotary_factor", 1.0)))
     plain_kind = said.pop("type", "default")
     kind = said.pop("rope_type", plain_kind)
+    kind = renamed.get(kind, kind)
     if kind not in kinds:
         raise InputError(
             f"config.json: rope type {kind!r} is not supported for {config.family}",
             f"Supported: {', '.join(kinds)}.",
         )
     turned = _turned(config, head_dim, fraction, partial)
-    return Rotary(theta, turned // 2, kind, _settings(config, kind, said), turned < head_dim)
+    factors = _factors(config, said, turned // 2) if kind == "longrope" else ()
+    return Rotary(theta, turned // 2, kind, _settings(config, kind, said), turned < head_dim, factors=factors)
+
+
+def _factors(config: Config, said: dict[str, Any], pairs: int) -> tuple[tuple[float, ...], ...]:
+    """LongRoPE's two lists, and its attention factor where only lengths are given."""
+    lists = tuple(tuple(float(x) for x in said.pop(name, ())) for name in FACTORS)
+    if {len(row) for row in lists} != {pairs}:
+        raise InputError(
+            f"config.json: {' and '.join(FACTORS)} must have {pairs} numbers each", "One for every rotated pair."
+        )
+    context = config.take(CONTEXT, None) or said.get(CONTEXT) or config.number("max_position_embeddings")
+    factor = said.pop("factor", None) or config.number("max_position_embeddings") / context
+    said.setdefault("attention_factor", math.sqrt(1 + math.log(factor) / math.log(context)) if factor > 1 else 1.0)
+    return lists
 
 
 def _turned(config: Config, head_dim: int, fraction: float, partial: bool) -> int:
@@ -87,4 +109,5 @@ def write_rotary(rotary: Rotary) -> dict[str, Any]:
     """The settings as ``rope_parameters``, as `read_rotary` reads them; the fraction is not among them."""
     kinds = {CONTEXT: int, "truncate": bool}
     settings = {name: kinds.get(name, float)(value) for name, value in rotary.settings}
-    return {"rope_type": rotary.scaling, "rope_theta": rotary.theta, **settings}
+    factors = {name: list(row) for name, row in zip(FACTORS, rotary.factors, strict=False)}
+    return {"rope_type": rotary.scaling, "rope_theta": rotary.theta, **settings, **factors}

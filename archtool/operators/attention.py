@@ -16,7 +16,7 @@ from archtool.ir.architecture import NormSpec
 from archtool.ir.axes import Dim, concat, dim
 from archtool.ir.operator import FREE, SELECT, Flow, Operator, Site
 from archtool.ir.parts import Frequencies, Linear, Part, Witness
-from archtool.operators.rotary import Rotary, attention_factor, cos_sin, rotate
+from archtool.operators.rotary import Rotary, attention_factor, cos_sin, for_length, rotate
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -74,7 +74,8 @@ class Attention(Operator):
         if self.rotary:
             per_head = bool(self.rotary.kept) and isinstance(self.rotary.kept[0], tuple)
             dims = (site.dim("kv"), site.dim("pairs")) if per_head else (site.dim("pairs"),)
-            parts.append(Frequencies("rotary", dims, self.rotary))
+            tables = (dim(2),) if self.rotary.factors else ()
+            parts.append(Frequencies("rotary", (*tables, *dims), self.rotary))
         return tuple(parts)
 
     def selected(self, local: str, keep: Any, per: str | None) -> Attention:
@@ -119,7 +120,8 @@ class Attention(Operator):
     def _cos_sin(self, m: Any, ctx: Any, dtype: Any) -> tuple[Tensor, Tensor]:
         """Tables in the stream's dtype; angles are computed in the frequencies' (float32)."""
         assert self.rotary is not None
-        cos, sin = cos_sin(m.rotary, ctx.positions, attention_factor(self.rotary))
+        table = for_length(m.rotary, self.rotary, ctx.positions)
+        cos, sin = cos_sin(table, ctx.positions, attention_factor(self.rotary))
         return cos.to(dtype), sin.to(dtype)
 
     def _mix(self, q: Tensor, k: Tensor, v: Tensor, ctx: Any) -> Tensor:

@@ -52,10 +52,20 @@ def test_sampling_depends_on_the_generator_only(tmp_path):
 
 
 def test_generation_stops_when_every_row_has_stopped(tmp_path):
-    model, _ = _model("gpt2", tmp_path)
-    ids = inputs_of(tokens=4)[0]["input_ids"][:1]
+    model, reference = _model("gpt2", tmp_path)
+    ids = inputs_of(tokens=4)[0]["input_ids"]
     whole = generate(model, ids, 8)
     stop = int(whole[0, 6])
-    first = 4 + [int(token) for token in whole[0, 4:]].index(stop)
     ended = generate(model, ids, 8, stop=stop)
-    assert torch.equal(ended, whole[:, : first + 1])
+    expected = reference.generate(
+        ids,
+        attention_mask=torch.ones_like(ids),
+        max_new_tokens=8,
+        do_sample=False,
+        eos_token_id=stop,
+        pad_token_id=stop,
+    )
+    assert torch.equal(ended, expected)
+    assert generate(model, ids[:1], 8, stop=stop).shape[1] <= 7
+    prompt = torch.full((1, 3), stop)
+    assert generate(model, prompt, 8, stop=stop).shape[1] > 3

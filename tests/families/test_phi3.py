@@ -1,8 +1,13 @@
 """Phi-3 against transformers: fused projections, partial rotation, windows, heads, refusals."""
 
+from dataclasses import replace
+
 import pytest
+import torch
 
 from archtool.families.phi3 import Phi3
+from archtool.model.generate import generate
+from archtool.operators.rotary import frequencies
 from tests.families.decoder_checks import (
     VOCAB,
     check_config,
@@ -81,9 +86,50 @@ def test_a_released_configuration_reads():
     assert Phi3().write(narrow, config) == config | {"hidden_size": 2560, "head_dim": 96}
 
 
+def _longrope(**extra):
+    generator = torch.Generator().manual_seed(2)
+    short, long = ((1 + 3 * torch.rand(4, generator=generator)).tolist() for _ in range(2))
+    rope = {"rope_type": "longrope", "short_factor": short, "long_factor": long, "rope_theta": 300.0}
+    return TINY | {"head_dim": 8, "hidden_size": 32, "rope_parameters": rope} | extra
+
+
+@pytest.mark.parametrize("switch", [10, 11, 64])
+def test_longrope_on_both_sides_of_the_switch(switch, tmp_path):
+    settings = _longrope(original_max_position_embeddings=switch)
+    reference, tensors, config = made("Phi3ForCausalLM", settings, tmp_path / "a")
+    model, arch, _ = check_parity(Phi3(), reference, config, tensors, pad=0)
+    check_config(Phi3(), arch, config, tensors, model, reference, tmp_path / "b")
+    other, _ = ours(Phi3(), config | {"original_max_position_embeddings": 10 if switch > 10 else 11}, tensors)
+    assert difference(reference, other, inputs_of()[0]) > 1e-4
+
+
+def test_longrope_in_old_spellings(tmp_path):
+    settings = _longrope(original_max_position_embeddings=8)
+    reference, tensors, config = made("Phi3ForCausalLM", settings, tmp_path)
+    rope = config.pop("rope_parameters")
+    old = {"type": "su", **{k: rope[k] for k in ("short_factor", "long_factor")}}
+    _, arch, _ = check_parity(Phi3(), reference, config | {"rope_theta": 300.0, "rope_scaling": old}, tensors)
+    narrow = replace(arch.block("b0").layers[0].op.rotary, kept=(3, 1))
+    two = frequencies(narrow)
+    assert [len(row) for row in two] == [2, 2] and two[0] != two[1]
+    refused(Phi3(), config, tensors, "4 numbers", rope_scaling=old | {"long_factor": [1.0]})
+
+
+def test_longrope_generates_across_the_switch(tmp_path):
+    settings = _longrope(original_max_position_embeddings=10)
+    reference, tensors, config = made("Phi3ForCausalLM", settings, tmp_path)
+    model, _ = ours(Phi3(), config, tensors)
+    ids = inputs_of(tokens=6)[0]["input_ids"]
+    kept = generate(model, ids, 12)
+    assert torch.equal(kept, generate(model, ids, 12, cache=False))
+    expected = reference.generate(ids, attention_mask=torch.ones_like(ids), max_new_tokens=12, do_sample=False,
+                                  eos_token_id=None)  # fmt: skip
+    assert torch.equal(kept, expected)
+
+
 def test_unsupported_values_are_named(tmp_path):
     _, tensors, config = made("Phi3ForCausalLM", TINY, tmp_path)
-    for kind in ("linear", "llama3", "yarn"):
+    for kind in ("linear", "llama3", "dynamic"):
         refused(Phi3(), config, tensors, kind, rope_parameters={"rope_type": kind, "factor": 2.0})
     refused(Phi3(), config, tensors, "must be pairs", rope_parameters={"partial_rotary_factor": 0.5})
     refused(Phi3(), config, tensors, "attention_bias=True", attention_bias=True)
