@@ -82,7 +82,7 @@ def _export_lines(report: Report) -> list[str]:
         if check.max_difference is None or check.tolerance is None:
             checks.append(f"{check.dialect}{where}: not verified")
             continue
-        difference, tolerance = (units.significant(x) for x in (check.max_difference, check.tolerance))
+        difference, tolerance = (units.significant(x, 2) for x in (check.max_difference, check.tolerance))
         checks.append(f"{check.dialect}{where}: largest difference {difference} (tolerance {tolerance})")
     return _list("Export check", checks)
 

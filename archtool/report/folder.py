@@ -1,4 +1,4 @@
-"""A report in a run folder: ``metrics.json`` is the source, ``report.html`` and ``report.csv`` are drawn from it."""
+"""A report in a run folder: ``metrics.json`` is the source, page and table are drawn from it."""
 
 from collections.abc import Sequence
 from pathlib import Path

@@ -6,7 +6,7 @@ test, or a reader with a browser's inspector, can check the page against the dat
 
 import html
 import json
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
 from archtool.report import units
@@ -74,13 +74,21 @@ def json_number(value: float) -> str:
     return json.dumps(value) if value - value == 0 else str(value)
 
 
-def table(head: Iterable[Child], rows: Iterable[Iterable[Child]], class_: str | None = None) -> Html:
-    """A table whose first column holds row headings; cells may be markup."""
-    header = tag("thead", tag("tr", [tag("th", cell, scope="col") for cell in head]))
+def table(
+    head: Sequence[Child],
+    rows: Iterable[Iterable[Child]],
+    class_: str | None = None,
+    words: Collection[int] = (),
+) -> Html:
+    """A table whose first column holds row headings; ``words`` are the columns of words among numbers."""
+    kinds = ["w" if column in words else None for column in range(len(head))]
+    names = [tag("th", cell, scope="col", class_=kind) for cell, kind in zip(head, kinds, strict=True)]
+    header = tag("thead", tag("tr", names))
     lines = []
     for row in rows:
         first, *rest = row
-        lines.append(tag("tr", tag("th", first, scope="row"), [tag("td", cell) for cell in rest]))
+        cells = [tag("td", cell, class_=kind) for cell, kind in zip(rest, kinds[1:], strict=True)]
+        lines.append(tag("tr", tag("th", first, scope="row"), cells))
     return tag("div", tag("table", header, tag("tbody", lines), class_=class_), class_="scroll")
 
 

@@ -32,7 +32,7 @@ def render_html(report: Report, extra_panels: Sequence[Panel] = ()) -> str:
     main = tag(
         "main", overview.render(report), _contents([panel for panel, _ in shown]), map(_section, shown)
     )
-    body = tag("body", main, _footer(), json_block(dumps(report), "metrics"))
+    body = tag("body", tag("div", main, _footer(), class_="page"), json_block(dumps(report), "metrics"))
     return f"<!DOCTYPE html>\n{tag('html', _head(report), body, lang='en')}\n"
 
 

@@ -7,6 +7,7 @@ import math
 
 _DECIMAL = (("", 1.0), ("k", 1e3), ("M", 1e6), ("G", 1e9), ("T", 1e12), ("P", 1e15))
 _COUNT = (("", 1.0), (" k", 1e3), (" M", 1e6), (" B", 1e9), (" T", 1e12))
+_SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 _TIME = ((" µs", 1e-3), (" ms", 1.0), (" s", 1e3))
 
 
@@ -18,10 +19,20 @@ def significant(value: float, digits: int = 3) -> str:
         return "0"
     exponent = math.floor(math.log10(abs(value)))
     if exponent < -4 or exponent >= 9:
-        return _minus(f"{value:.{digits - 1}e}")
+        return _minus(_power_of_ten(value, digits))
     places = max(0, digits - 1 - exponent)
     text = f"{value:,.{places}f}"
     return _minus(text)
+
+
+def _power_of_ten(value: float, digits: int) -> str:
+    number, _, power = f"{value:.{digits - 1}e}".partition("e")
+    return f"{number} × 10{superscript(int(power))}"
+
+
+def superscript(value: int) -> str:
+    """An integer as an exponent: ⁻⁵."""
+    return str(value).translate(_SUPERSCRIPT)
 
 
 def _minus(text: str) -> str:
@@ -100,10 +111,24 @@ def metric(value: float, unit: str = "") -> str:
     return f"{text} {unit}" if unit and unit != "%" else text + unit
 
 
-_KINDS = {"count": count, "bytes": size, "macs": macs, "ms": milliseconds, "s": seconds, "ratio": ratio}
+def bits(value: float) -> str:
+    """Bits per weight: 4 bits, 8.25 bits."""
+    return f"{exact(value)} bits"
+
+
+_KINDS = {
+    "count": count,
+    "bytes": size,
+    "bits": bits,
+    "macs": macs,
+    "ms": milliseconds,
+    "s": seconds,
+    "ratio": ratio,
+    "error": lambda value: significant(value, 2),
+}
 
 
 def show(value: float, kind: str) -> str:
-    """Format by kind: count, bytes, macs, ms, s, ratio; any other kind is the unit of a plain number."""
+    """Format by kind: count, bytes, macs, ms, s, ratio, bits, error; or the unit of a plain number."""
     formatter = _KINDS.get(kind)
     return formatter(value) if formatter else metric(value, kind)

@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING
 
+from archtool.report import units
 from archtool.report.data import Candidate, Report, Search
 from archtool.report.figures import CHILD, INK, LINE, MUTED, PARENT, figure
 from archtool.report.markup import Html, join, number, tag
@@ -33,7 +34,7 @@ def render(report: Report) -> Html | None:
     caption = f"{search.quality_name} ({better} is better) against cost. The line joins the front."
     size_in = (8.6, 3.4 if len(costs) < 3 else 3.0)
     picture = figure("candidates", caption, size_in, lambda canvas: _draw(canvas, search, costs))
-    return join(picture if costs else None, folded("All points", _head(search), _rows(search)))
+    return join(picture if costs else None, folded("All points", _head(search), _rows(search), words=(1,)))
 
 
 def cost_names(search: Search) -> list[str]:
@@ -45,13 +46,24 @@ def _draw(canvas: "Figure", search: Search, costs: list[str]) -> None:
     axes = canvas.subplots(1, len(costs), squeeze=False, sharey=True)[0]
     for axis, cost in zip(axes, costs, strict=True):
         _draw_cost(axis, search, cost)
-        axis.set_xlabel(cost.replace("_", " "))
+        _label_cost(axis, cost)
         axis.grid(color=LINE, linewidth=0.5)
         axis.set_axisbelow(True)
     axes[0].set_ylabel(search.quality_name)
     handles, labels = axes[0].get_legend_handles_labels()
     canvas.legend(handles, labels, loc="upper center", ncols=min(6, len(labels)), fontsize=8)
     canvas.subplots_adjust(left=0.1, right=0.98, top=0.87, bottom=0.16, wspace=0.08)
+
+
+def _label_cost(axis: "Axes", cost: str) -> None:
+    """The cost's name and its ticks in its own unit."""
+    from matplotlib.ticker import MaxNLocator
+
+    kind = _KINDS.get(cost, "")
+    name, _, suffix = cost.rpartition("_")
+    axis.set_xlabel(name if kind and suffix in ("bytes", "ms") else cost.replace("_", " "))
+    axis.xaxis.set_major_locator(MaxNLocator(5))
+    axis.xaxis.set_major_formatter(lambda value, _: units.show(value, kind).replace(".0 ", " "))
 
 
 def _draw_cost(axis: "Axes", search: Search, cost: str) -> None:

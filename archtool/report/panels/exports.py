@@ -11,7 +11,7 @@ def render(report: Report) -> Html | None:
         return None
     rows = [_line(index, check) for index, check in enumerate(report.exports)]
     head = ["", "Loads in", "Largest difference", "Tolerance", "Result"]
-    return table(head, rows, "numbers")
+    return table(head, rows, "numbers", words=(1, 4))
 
 
 def _line(index: int, check: ExportCheck) -> list[str]:
@@ -19,8 +19,8 @@ def _line(index: int, check: ExportCheck) -> list[str]:
     return [
         check.dialect,
         check.loads_in or "—",
-        number(check.max_difference, "", f"{path}/max_difference"),
-        number(check.tolerance, "", f"{path}/tolerance"),
+        number(check.max_difference, "error", f"{path}/max_difference"),
+        number(check.tolerance, "error", f"{path}/tolerance"),
         _result(check),
     ]
 

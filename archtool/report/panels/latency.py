@@ -80,7 +80,7 @@ def _draw_lane(axis: "Axes", y: int, role: str, sample: LatencySample, limit_ms:
         facecolors=color if filled else "none",
         edgecolors=color,
         linewidths=0.5,
-        alpha=0.45,
+        alpha=0.6,
     )
     low, high = percentile(values, 0.25), percentile(values, 0.75)
     axis.barh(y, high - low, left=low, height=0.62, facecolor="none", edgecolor=color, linewidth=1.0)
@@ -99,7 +99,7 @@ def _table(report: Report) -> Html:
         rows += [_line(role, f"/{key}/latency/{i}", sample) for i, sample in _indexed(snapshot)]
     rows.sort(key=lambda row: str(row[0]))
     speedups = _speedups(report)
-    return join(table(head, rows, "numbers"), speedups)
+    return join(table(head, rows, "numbers", words=(1, 5, 6)), speedups)
 
 
 def _indexed(snapshot: Snapshot | None) -> list[tuple[int, LatencySample]]:
@@ -131,7 +131,7 @@ def _speedups(report: Report) -> Html | None:
         for i, row in enumerate(derived(report).rows)
         if row.group == "latency" and row.ratio is not None
     ]
-    return table(["", "After ÷ before", "Change"], rows, "numbers") if len(rows) > 4 else None
+    return table(["", "After ÷ before", "Change"], rows, "numbers", words=(2,)) if len(rows) > 4 else None
 
 
 PANEL = Panel(

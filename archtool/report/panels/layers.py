@@ -11,6 +11,7 @@ from archtool.report.markup import Html, number, tag
 from archtool.report.panels.panel import Panel
 
 MAX_COLUMNS = 16
+_DENSE = 10
 _Cells = dict[tuple[str, str], tuple[int, LayerRow]]
 
 
@@ -38,7 +39,14 @@ def _strip(blocks: list[str], structures: list[str], cells: _Cells) -> Html:
     kept = [_kept_line(name, blocks, cells) for name in structures if _any(name, cells, "kept", "original")]
     scored = [_score_line(name, blocks, cells) for name in structures if _any(name, cells, "score")]
     return tag(
-        "div", tag("table", tag("thead", head), tag("tbody", kept, scored), class_="strip"), class_="scroll"
+        "div",
+        tag(
+            "table",
+            tag("thead", head),
+            tag("tbody", kept, scored),
+            class_="strip dense" if len(blocks) > _DENSE else "strip",
+        ),
+        class_="scroll",
     )
 
 
@@ -79,12 +87,9 @@ def _score_line(structure: str, blocks: list[str], cells: _Cells) -> Html:
     ]
     top = max((abs(score) for score in scores if math.isfinite(score)), default=0.0)
     power = 3 * math.floor(math.log10(top) / 3) if top > 0 else 0
-    factor = f"score × 10{str(power).translate(_SUPERSCRIPT)}" if power else "score"
+    factor = f"score × 10{units.superscript(power)}" if power else "score"
     line = [_score_cell(cells.get((structure, block)), top, power) for block in blocks]
     return tag("tr", tag("th", tag("b", structure), tag("small", factor), scope="row"), line, class_="score")
-
-
-_SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
 def _score_cell(cell: tuple[int, LayerRow] | None, top: float, power: int) -> Html:

@@ -15,7 +15,12 @@ def mark(change: str) -> Html | None:
     if change not in _MARKS:
         return None
     symbol, word, class_ = _MARKS[change]
-    return tag("span", tag("span", symbol, aria_hidden="true"), f" {word}", class_=f"mark {class_}")
+    return tag(
+        "span",
+        tag("span", symbol, aria_hidden="true"),
+        tag("span", f" {word}", class_="word"),
+        class_=f"mark {class_}",
+    )
 
 
 def bar(share: float) -> Html:

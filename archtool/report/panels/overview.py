@@ -21,10 +21,15 @@ def render(report: Report) -> Html:
         "header",
         tag("p", _lineage(report), class_="kicker"),
         tag("h1", report.title),
-        tag("p", known.verdict, class_="verdict"),
+        tag("p", _together(known.verdict), class_="verdict"),
         _budgets(report.budgets),
         _tiles(known),
     )
+
+
+def _together(verdict: str) -> str:
+    """The verdict with no line break between the parts of a number or a change."""
+    return verdict.replace(" → ", "\u00a0→\u00a0").replace(" %", "\u00a0%").replace(" × ", "\u00a0×\u00a0")
 
 
 def _lineage(report: Report) -> Html:

@@ -54,6 +54,7 @@ def _draw(canvas: "Figure", prediction: Prediction, unit: str) -> None:
     axis.scatter(predicted, measured, s=18, facecolors=CHILD, edgecolors=CHILD, alpha=0.75)
     axis.set_xlabel(f"predicted{unit}")
     axis.set_ylabel(f"measured{unit}")
+    axis.locator_params(nbins=5)
     axis.grid(color=LINE, linewidth=0.5)
     axis.set_axisbelow(True)
     canvas.subplots_adjust(left=0.17, right=0.97, top=0.96, bottom=0.16)

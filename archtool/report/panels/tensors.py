@@ -21,10 +21,12 @@ def render(report: Report) -> Html | None:
     measured = [pair for pair in ordered if pair[1].error is not None]
     rows = [_line(index, row) for index, row in ordered]
     if len(rows) <= _WORST:
-        return join(table(_HEAD, rows, "numbers"), _advice(measured))
+        return join(table(_HEAD, rows, "numbers", words=(1,)), _advice(measured))
     worst = tag("h3", f"The {_WORST} largest errors") if measured else None
-    shown = table(_HEAD, rows[:_WORST], "numbers") if measured else None
-    return join(_schemes(report), worst, shown, _advice(measured), folded("All tensors", _HEAD, rows))
+    shown = table(_HEAD, rows[:_WORST], "numbers", words=(1,)) if measured else None
+    return join(
+        _schemes(report), worst, shown, _advice(measured), folded("All tensors", _HEAD, rows, words=(1,))
+    )
 
 
 def _worst_first(pair: tuple[int, TensorRow]) -> tuple[float, int]:
@@ -40,7 +42,7 @@ def _line(index: int, row: TensorRow) -> list[str]:
         tag("code", row.name),
         row.scheme,
         number(row.bits, "count", f"{path}/bits", None if row.bits is None else units.exact(row.bits)),
-        number(row.error, "", f"{path}/error"),
+        number(row.error, "error", f"{path}/error"),
         number(row.size_bytes, "bytes", f"{path}/size_bytes"),
     ]
 
