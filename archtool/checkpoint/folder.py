@@ -79,14 +79,12 @@ def _download(hub_id: str) -> Path:
     try:
         folder = fetch("*.safetensors")
         return folder if any(folder.glob("*.safetensors")) else fetch("pytorch_model*.bin")
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RuntimeError) as error:
         first_line = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise InputError(
             f"{hub_id} is neither a local path nor a model that the hub gives now: {first_line}",
             hint="Check the spelling and the network, or give the path of a downloaded model folder.",
         ) from error
-    except RuntimeError as error:  # the HTTP client's own errors, such as a closed client
-        raise InputError(f"{hub_id} cannot be downloaded: {error}", hint="Give a local folder.") from error
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -8,6 +8,7 @@ held in memory.
 import contextlib
 import os
 import pickle
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -51,7 +52,8 @@ def _load(path: Path, fake: bool) -> Any:
     from torch._subclasses.fake_tensor import FakeTensorMode
 
     try:
-        with FakeTensorMode() if fake else contextlib.nullcontext():
+        with warnings.catch_warnings(), FakeTensorMode() if fake else contextlib.nullcontext():
+            warnings.simplefilter("ignore")  # torch's remarks on how the file was made
             return torch.load(path, map_location="cpu", weights_only=True, mmap=False)
     except pickle.UnpicklingError as error:
         raise InputError(

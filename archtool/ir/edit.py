@@ -186,7 +186,7 @@ def indices(dimension: Dim, arch: Architecture, selections: Selections) -> Seque
         return kept_indices(dimension, arch.size, selections)
     except KeyError as missing:
         raise RefusedEdit(
-            f"a selection per {missing} needs that axis in every tensor that has the selected one; ({dimension}) lacks it",
+            f"a selection per {missing} needs that axis wherever the selected one is; ({dimension}) lacks it",
             "Select the same indices for every entry of the outer axis.",
         ) from None
 

@@ -16,10 +16,10 @@ def validate(arch: Architecture) -> None:
         _check_block(arch, block, i)
     _check_sizes(arch)
     _check_streams(arch)
-    for output, block in arch.outputs:
-        if block not in arch.index:
+    for output, source in arch.outputs:
+        if source not in arch.index:
             raise InputError(
-                f"output {output!r} names block {block!r}, which does not exist", "Name an existing block."
+                f"output {output!r} names block {source!r}, which does not exist", "Name an existing block."
             )
 
 
@@ -62,6 +62,6 @@ def _check_streams(arch: Architecture) -> None:
         if place.layer.residual and (not entering or entering[0] != place.leaving):
             came = str(entering[0]) if entering else "nothing"
             raise InputError(
-                f"block {place.block.name!r}, layer {place.layer.name!r}: its residual adds ({place.leaving}) to ({came})",
+                f"block {place.block.name!r}, layer {place.layer.name!r}: residual adds ({place.leaving}) to ({came})",
                 "A residual needs the same stream on both sides.",
             )

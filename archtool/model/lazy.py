@@ -38,7 +38,8 @@ class Lazy(Protocol):
 
 def load(lazy: Lazy) -> Tensor:
     """The whole tensor, in memory of its own."""
-    return lazy.rows(0, lazy.shape[0]) if lazy.shape else lazy.rows(0, 1)
+    tensor = lazy.rows(0, lazy.shape[0]) if lazy.shape else lazy.rows(0, 1)
+    return tensor.clone() if tensor._base is not None or isinstance(lazy, Held) else tensor
 
 
 def blocks(lazy: Lazy, block_bytes: int = BLOCK_BYTES) -> Iterator[Tensor]:

@@ -90,7 +90,8 @@ def _with_carried(source: Source, carried: Mapping[str, Lazy]) -> Source:
 
 
 def _pieces(store: TensorStore, tensor: FileTensor) -> dict[str, Lazy]:
-    first, pieces = 0, {}
+    first = 0
+    pieces: dict[str, Lazy] = {}
     for i, (leaf, shape) in enumerate(zip(tensor.entry.pieces, tensor.shapes, strict=True)):
         pieces[leaf] = Filed(store, tensor.entry, i, first, shape)
         first += shape[0] if shape else 1

@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from archtool.checkpoint.folder import copy_sidecars
-from archtool.checkpoint.writer import ShardPlan, TensorHeader, WrittenFile, plan_like, plan_shards, write_shards
+from archtool.checkpoint.writer import (
+    ShardPlan, TensorHeader, WrittenFile, encode_header, library_order, plan_like, plan_shards, write_shards,
+)  # fmt: skip
 from archtool.families.names import Entry
 from archtool.families.registry import family_named
 from archtool.model.checkpoint import Checkpoint
@@ -58,19 +60,40 @@ def write_weights(
     checkpoint: Checkpoint, folder: Path, finite: bool = True, progress: Progress = SILENT
 ) -> dict[str, WrittenFile]:
     """Write only the weight files."""
-    arch = checkpoint.architecture
-    tensors = list(file_tensors(arch, checkpoint.plan, family_named(arch.family).names(arch)))
-    headers = [_header(checkpoint, tensor) for tensor in tensors]
-    headers += [TensorHeader(n, lazy.dtype, lazy.shape) for n, lazy in checkpoint.source.carried.items()]
-    by_name = {tensor.name: tensor for tensor in tensors}
+    by_name = {tensor.name: tensor for tensor in _tensors(checkpoint)}
 
     def produce(name: str) -> Iterable[memoryview]:
         if name in by_name:
             return tensor_bytes(checkpoint, by_name[name], finite)
         return map(as_bytes, blocks(checkpoint.source.carried[name]))
 
-    metadata = checkpoint.source.shards[0].metadata if checkpoint.source.shards else {"format": "pt"}
-    return write_shards(folder, _shards(checkpoint, headers), produce, metadata, progress=progress)
+    plans = _shards(checkpoint, _headers(checkpoint))
+    return write_shards(folder, plans, produce, _metadata(checkpoint), progress=progress)
+
+
+def planned_size(checkpoint: Checkpoint) -> int:
+    """Bytes of the weight files that `write_weights` will write, headers included, to the byte."""
+    plans = _shards(checkpoint, _headers(checkpoint))
+    return sum(_planned_file(plan, _metadata(checkpoint)) for plan in plans)
+
+
+def _planned_file(plan: ShardPlan, metadata: Mapping[str, str]) -> int:
+    ordered = plan.headers if plan.keep_order else library_order(plan.headers)
+    return len(encode_header(ordered, metadata)) + plan.nbytes
+
+
+def _tensors(checkpoint: Checkpoint) -> list[FileTensor]:
+    arch = checkpoint.architecture
+    return list(file_tensors(arch, checkpoint.plan, family_named(arch.family).names(arch)))
+
+
+def _headers(checkpoint: Checkpoint) -> list[TensorHeader]:
+    headers = [_header(checkpoint, tensor) for tensor in _tensors(checkpoint)]
+    return headers + [TensorHeader(n, lazy.dtype, lazy.shape) for n, lazy in checkpoint.source.carried.items()]
+
+
+def _metadata(checkpoint: Checkpoint) -> Mapping[str, str]:
+    return checkpoint.source.shards[0].metadata if checkpoint.source.shards else {"format": "pt"}
 
 
 def _shards(checkpoint: Checkpoint, headers: Sequence[TensorHeader]) -> tuple[ShardPlan, ...]:
@@ -113,4 +136,4 @@ def as_bytes(tensor: Tensor) -> memoryview:
     import torch
 
     flat = tensor.detach().contiguous().reshape(-1)
-    return memoryview(flat.view(torch.uint8).numpy()) if flat.numel() else memoryview(b"")
+    return memoryview(flat.view(torch.uint8).numpy().data) if flat.numel() else memoryview(b"")

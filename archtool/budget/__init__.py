@@ -1,0 +1,1 @@
+"""Budgets: the language they are written in, and how they are met."""

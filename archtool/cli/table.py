@@ -1,0 +1,18 @@
+"""All commands that are not steps: name → (``module:app``, summary, help panel).
+
+Steps come from the registry and get their commands from `archtool.cli.verbs`.
+"""
+
+from collections.abc import Mapping
+
+COMMANDS: Mapping[str, tuple[str, str, str]] = {
+    "run": ("archtool.cli.commands.run:app", "Run a recipe: model, data and steps in one file.", "Run"),
+    "report": ("archtool.cli.commands.report:app", "Write the report of a run directory again.", "Run"),
+    "recipes": ("archtool.cli.commands.recipes:app", "List, show, copy and check recipes.", "Run"),
+    "plugins": ("archtool.cli.commands.plugins:app", "List everything that is registered.", "About"),
+    "doctor": ("archtool.cli.commands.doctor:app", "Describe this installation and machine.", "About"),
+}
+
+STEP_PANEL = "Methods"
+PANELS = (STEP_PANEL, "Look", "Run", "About")
+"""The order of the help panels."""

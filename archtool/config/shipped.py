@@ -1,0 +1,36 @@
+"""The recipes that ship with archtool, and finding one by name or path."""
+
+from pathlib import Path
+
+from archtool.errors import RecipeError
+from archtool.registry import suggestion
+
+
+def recipe_root() -> Path:
+    """The folder of shipped recipes: inside an installed package, or beside it in a source checkout."""
+    package = Path(__file__).resolve().parent.parent
+    installed = package / "_recipes"
+    return installed if installed.is_dir() else package.parent / "recipes"
+
+
+def shipped_recipes() -> dict[str, Path]:
+    """Name (path without suffix, such as ``language/prune-half``) → file."""
+    root = recipe_root()
+    return {path.relative_to(root).with_suffix("").as_posix(): path for path in sorted(root.rglob("*.yaml"))}
+
+
+def find_recipe(text: str) -> Path:
+    """The file called ``text``: a path, or the name of a shipped recipe; raises `RecipeError`."""
+    if Path(text).is_file():
+        return Path(text)
+    known = shipped_recipes()
+    name = text.removeprefix("recipes/").removesuffix(".yaml")
+    if name not in known:
+        raise RecipeError(f"there is no recipe file or shipped recipe `{text}`", suggestion(name, known))
+    return known[name]
+
+
+def recipe_summary(path: Path) -> str:
+    """The first comment line of a recipe."""
+    first = path.read_text(encoding="utf-8").lstrip().partition("\n")[0]
+    return first.removeprefix("#").strip() if first.startswith("#") else ""

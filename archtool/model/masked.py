@@ -1,0 +1,112 @@
+"""The masked parent: the oracle of every structural edit, written without the code that slices.
+
+The full-size weights are multiplied by 0/1 masks where a selected axis is produced and where it is consumed (a
+query head whose query is zero still mixes values), and norm statistics are taken over the kept channels. A sliced model must equal it (design: 1e-5 relative in float32; bit for bit in float64 on
+integer-valued weights). A dropped layer is a branch multiplied by zero.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+import torch
+from torch import Tensor, nn
+
+from archtool.ir.axes import Concat, Dim, Selection, Sizes
+from archtool.ir.edit import Drop, Edit, Select
+from archtool.ir.parts import Role
+from archtool.ir.table import claims
+from archtool.model.build import Model
+from archtool.model.primitives import Norm
+
+
+def masked_parent(model: Model, edit: Edit) -> Model:
+    """Mask ``model`` in place so that it computes what the edited model computes, where entries are kept."""
+    chosen = {d.selection.axis: d.selection for d in edit.decisions if isinstance(d, Select)}
+    _mask_tensors(model, chosen)
+    _mask_norms(model, chosen)
+    for decision in edit.decisions:
+        if isinstance(decision, Drop):
+            _silence(model, decision)
+    return model
+
+
+def mask_of(dimension: Dim, sizes: Sizes, chosen: Mapping[str, Selection]) -> Tensor:
+    """1 for kept and 0 for removed entries of a dimension: the outer product of its factors' masks."""
+    return torch.tensor([float(all(e)) for e in _entries(dimension, sizes, chosen, {})])
+
+
+def _entries(
+    dimension: Dim, sizes: Sizes, chosen: Mapping[str, Selection], outer: dict[str, int]
+) -> Iterator[tuple[bool, ...]]:
+    """For every flat index, in order: whether each of its factors' indices is kept."""
+    if not dimension.factors:
+        yield ()
+        return
+    head, rest = dimension.factors[0], Dim(dimension.factors[1:])
+    if isinstance(head, Concat):
+        for part in head.parts:
+            for here in _entries(part, sizes, chosen, outer):
+                yield from ((*here, *tail) for tail in _entries(rest, sizes, chosen, outer))
+        return
+    for i in range(head if isinstance(head, int) else sizes[head]):
+        inside = {**outer, head: i} if isinstance(head, str) else outer
+        kept = isinstance(head, int) or head not in chosen or i in chosen[head].at(outer)
+        yield from ((kept, *tail) for tail in _entries(rest, sizes, chosen, inside))
+
+
+def _mask_tensors(model: Model, chosen: Mapping[str, Selection]) -> None:
+    done = set()
+    for claim in claims(model.architecture):
+        if claim.spec.storage in done or claim.name not in dict(model.named_parameters()):
+            continue
+        done.add(claim.spec.storage)
+        tensor = model.get_parameter(claim.name)
+        for i, (dimension, role) in enumerate(zip(claim.spec.dims, claim.spec.roles, strict=True)):
+            if role in (Role.PRODUCES, Role.CONSUMES) and any(axis in chosen for axis in dimension.axes()):
+                mask = mask_of(dimension, model.architecture.size, chosen).to(tensor)
+                tensor.data.mul_(mask.reshape((-1, *(1,) * (tensor.dim() - 1 - i))))
+
+
+def _mask_norms(model: Model, chosen: Mapping[str, Selection]) -> None:
+    for claim in claims(model.architecture):
+        path = f"{claim.place.name}.{claim.part}"
+        module = model.get_submodule(path.rsplit(".", 1)[0])._modules.get(claim.part)
+        if isinstance(module, Norm) and any(axis in chosen for axis in claim.spec.dims[0].axes()):
+            mask = mask_of(claim.spec.dims[0], model.architecture.size, chosen)
+            _replace(model, path, MaskedNorm(module, mask))
+
+
+class MaskedNorm(nn.Module):
+    """A norm whose statistics are over the kept channels; removed channels leave as zero."""
+
+    def __init__(self, norm: Norm, mask_D: Tensor) -> None:
+        super().__init__()
+        self.norm = norm
+        self.register_buffer("mask", mask_D.to(norm.weight.dtype), persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(..., D) → (..., D)."""
+        mask_D: Tensor = self.get_buffer("mask")
+        kept = mask_D.sum()
+        mean = (x * mask_D).sum(-1, keepdim=True) / kept if self.norm.kind == "layer" else 0.0
+        centred = (x - mean) * mask_D
+        normed = centred * torch.rsqrt(centred.pow(2).sum(-1, keepdim=True) / kept + self.norm.eps)
+        out = normed * (self.norm.weight + self.norm.offset)
+        return (out if self.norm.bias is None else out + self.norm.bias) * mask_D
+
+
+def _silence(model: Model, decision: Drop) -> None:
+    """Zero what the dropped layers produce onto the stream, so that only their residual is left."""
+    for claim in claims(model.architecture):
+        place = claim.place
+        if place.block.name != decision.block or decision.layer not in ("", place.layer.name):
+            continue
+        produces = claim.spec.roles[0] is Role.PRODUCES and claim.spec.dims[0] == place.leaving
+        if place.layer.residual and (produces or claim.part == "branch"):
+            model.get_parameter(claim.name).data.zero_()
+
+
+def _replace(model: nn.Module, path: str, module: nn.Module) -> None:
+    parent, _, name = path.rpartition(".")
+    setattr(model.get_submodule(parent), name, module)
