@@ -12,6 +12,12 @@ from archtool.families.base import Family, Shapes
 
 BUILT_IN: Mapping[str, str] = {
     "llama": "archtool.families.llama:Llama",
+    "bert": "archtool.families.bert:Bert",
+    "roberta": "archtool.families.roberta:Roberta",
+    "distilbert": "archtool.families.distilbert:DistilBert",
+    "vit": "archtool.families.vit:Vit",
+    "deit": "archtool.families.deit:Deit",
+    "timm_vit": "archtool.families.timm_vit:TimmVit",
 }
 
 
@@ -35,6 +41,11 @@ def family_for(config: Mapping[str, Any], shapes: Shapes) -> Family:
     known = model_types()
     if kind in known:
         return family_named(known[str(kind)])
+    for name in BUILT_IN:
+        family = family_named(name)
+        detects = getattr(family, "detects", None)
+        if kind is None and detects is not None and detects(config, shapes):
+            return family
     near = get_close_matches(str(kind), known, 1)
     like = f" Did you mean {near[0]!r}?" if near else ""
     raise InputError(
