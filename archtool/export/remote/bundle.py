@@ -223,9 +223,7 @@ def _bound(node: ast.AST) -> Iterator[str]:
             yield n.name
 
 
-def _text(
-    source: Source, node: ast.AST, names: Mapping[str, str], types: Mapping[str, str], hints: set[int]
-) -> str:
+def _text(source: Source, node: ast.AST, names: Mapping[str, str], types: Mapping[str, str], hints: set[int]) -> str:
     """A node's lines with names (in annotations: types) replaced and our own imports left out."""
     first, last = _lines(node)
     lines = source.text.split(b"\n")
