@@ -102,9 +102,9 @@ def machine_peak(threads: int) -> Peak:
     return Peak(threads, flops_per_s, bytes_per_s, library, size)
 
 
-def _best_seconds(run: Callable[[], object], seconds: float = _GEMM_SECONDS) -> float:
+def _best_seconds(run: Callable[[], object]) -> float:
     run()
-    best, end = float("inf"), time.perf_counter() + seconds
+    best, end = float("inf"), time.perf_counter() + _GEMM_SECONDS
     while True:
         start = time.perf_counter()
         run()

@@ -49,9 +49,8 @@ def _set_cores(cores: Collection[int] | None) -> set[int] | None:
 
 @contextlib.contextmanager
 def no_garbage_collection() -> Iterator[None]:
-    """Collect once, then keep the collector off, so that it does not fall into a timed call."""
+    """Keep the collector off, so that it does not fall into a timed call."""
     was_enabled = gc.isenabled()
-    gc.collect()
     gc.disable()
     try:
         yield

@@ -1,10 +1,10 @@
 """The latency of one operator, from two graphs that hold N and 2N copies of it.
 
-``t(N) = overhead + N · latency``, so ``latency = (t(2N) - t(N)) / N``; both graphs take turns, and the median
-is taken over the differences of each round. N grows until the difference stands out from the noise.
+``t(N) = overhead + N · latency``, so ``latency = (t(2N) - t(N)) / N``; both graphs take turns, and the
+median is taken over the differences of each round. N grows until the difference stands out from the noise.
 
-Each time is taken from the quietest of `WINDOWS` windows (the one with the lowest medians): other programs slow
-a whole stretch of time down, and an operator measured in one stretch is added to one measured in another.
+Each time is taken from the quietest of `WINDOWS` windows (the one with the lowest medians): other programs
+slow a whole stretch of time down, and operators measured in different stretches are added up.
 """
 
 import time

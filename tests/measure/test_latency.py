@@ -6,7 +6,7 @@ from small_models import ImageModel, TextModel, make_pixel_inputs, make_text_inp
 
 from archtool.errors import InputError, ResourceError, UsageError
 from archtool.measure.latency import LatencyResult, Point, measure_grid, measure_sessions
-from archtool.measure.machine import Peak, machine
+from archtool.measure.machine import Peak, machine, machine_peak
 from archtool.measure.pinning import pinned
 from archtool.measure.runtimes import RUNTIMES, get_runtime
 from archtool.measure.statistics import bootstrap_ratio, compute_p95
@@ -146,3 +146,13 @@ def test_runtime_errors_say_what_to_do(monkeypatch, tmp_path):
 def test_share_of_peak_counts_two_flops_per_mac():
     peak = Peak(threads=1, flops_per_s=1e9, bytes_per_s=1e9, library="torch", size=256)
     assert peak.compute_share(macs=250_000, latency_ms=1.0) == 0.5
+
+
+def test_peak_of_this_machine_is_positive_and_cached(monkeypatch):
+    monkeypatch.setattr("archtool.measure.machine._GEMM_SIZES", (32,))
+    monkeypatch.setattr("archtool.measure.machine._GEMM_SECONDS", 0.0)
+    monkeypatch.setattr("archtool.measure.machine._COPY_BYTES", 2**20)
+    machine_peak.cache_clear()
+    peak = machine_peak(1)
+    assert peak.flops_per_s > 0 and peak.bytes_per_s > 0 and peak.size == 32 and machine_peak(1) is peak
+    machine_peak.cache_clear()

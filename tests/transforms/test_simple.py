@@ -24,7 +24,7 @@ def test_magnitude_equals_a_naive_loop(family):
     arch = checkpoint.architecture
     got = scores(checkpoint, [f"{arch.stage('s0')[0].name}.ffn.hidden"])
     ((axis, values),) = got.items()
-    module = checkpoint.module().get_submodule(axis.rsplit(".", 1)[0])
+    module = checkpoint.module().requires_grad_(False).get_submodule(axis.rsplit(".", 1)[0])
     for i in range(arch.size[axis]):
         energy = 0.0
         for name, p in module.named_parameters():
@@ -111,7 +111,7 @@ def test_rtn_error_is_at_most_half_a_step(family, scheme):
             span = grouped.amax(-1, keepdim=True).clamp_min(0) - grouped.amin(-1, keepdim=True).clamp_max(0)
             step = 2 * span / (2**encoding.bits - 1)
         assert ((coded - dense).unflatten(1, (step.shape[1], -1)).abs() <= step * 0.5001 + 1e-7).all()
-    assert costs(small)["bits"] < 12
+    assert costs(small)["bits"] < costs(checkpoint)["bits"] / 2
 
 
 def test_groups_that_do_not_fit_fall_back_and_are_noted():
