@@ -67,13 +67,20 @@ def export_model(
     name, made, reasons = chosen(checkpoint, dialect)
     with atomic_dir(folder, force) as temporary:
         weights = save(
-            made.checkpoint, temporary, config=made.config, native=made.native, finite=finite, progress=progress
+            made.checkpoint,
+            temporary,
+            config=made.config,
+            native=made.native,
+            finite=finite,
+            progress=progress,
         )
         for file, text in made.code:
             (temporary / file).write_text(text, encoding="utf-8")
         if onnx:
             write_onnx(checkpoint, temporary / ONNX_NAME)
-        files = tuple(sorted(p.relative_to(temporary).as_posix() for p in temporary.rglob("*") if p.is_file()))
+        files = tuple(
+            sorted(p.relative_to(temporary).as_posix() for p in temporary.rglob("*") if p.is_file())
+        )
     return Exported(name, folder, files, weights, reasons, made.notes)
 
 

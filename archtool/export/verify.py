@@ -134,13 +134,19 @@ def _run(jobs: Sequence[Mapping[str, str]], scratch: Path) -> None:
     listing = scratch / "jobs.json"
     listing.write_text(json.dumps(jobs), encoding="utf-8")
     env = {k: v for k, v in os.environ.items() if not k.startswith("PYTHON")}
-    env |= {"HF_MODULES_CACHE": str(scratch / "modules"), "HF_HUB_OFFLINE": "1", "TRANSFORMERS_VERBOSITY": "error"}
+    env |= {
+        "HF_MODULES_CACHE": str(scratch / "modules"),
+        "HF_HUB_OFFLINE": "1",
+        "TRANSFORMERS_VERBOSITY": "error",
+    }
     script = Path(__file__).with_name("fresh.py")
     command = [sys.executable, "-I", str(script), str(listing)]
     done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=TIMEOUT_S, check=False)
     if done.returncode:
         last = (done.stderr.strip().splitlines() or ["no message"])[-1]
-        raise MismatchError(f"the fresh process ended with {done.returncode}: {last}", "Is transformers installed?")
+        raise MismatchError(
+            f"the fresh process ended with {done.returncode}: {last}", "Is transformers installed?"
+        )
 
 
 def _compared(job: Mapping[str, str]) -> Verification:
@@ -179,4 +185,6 @@ def _message(folder: Path, v: Verification) -> str:
         return f"{folder}: {v.runtime} gives none of the recorded outputs ({', '.join(v.skipped)})"
     name, gap, top = max(v.outputs, key=lambda row: row[1])
     limit = v.tolerance * max(1.0, top)
-    return f"{folder}: {name} differs by {gap:.3g} in {v.runtime} ({v.dialect} dialect); {limit:.3g} is allowed"
+    return (
+        f"{folder}: {name} differs by {gap:.3g} in {v.runtime} ({v.dialect} dialect); {limit:.3g} is allowed"
+    )

@@ -38,14 +38,24 @@ def _configs(checkpoint: Checkpoint) -> Iterator[dict[str, Any]]:
     largest = _largest(checkpoint, open_keys)
     yield {**derived, **{key: base[key] for key in open_keys}, **largest}
     yield {**derived, **{key: base[key] for key in open_keys}}
-    local = {"num_attention_heads", "num_key_value_heads", "head_dim", "intermediate_size", "n_head", "n_heads"}
+    local = {
+        "num_attention_heads",
+        "num_key_value_heads",
+        "head_dim",
+        "intermediate_size",
+        "n_head",
+        "n_heads",
+    }
     yield {**derived, **{key: base[key] for key in {*open_keys, *local} if key in base}}
 
 
 def _largest(checkpoint: Checkpoint, keys: list[str]) -> dict[str, int]:
     """The widest feed-forward layer, where only that differs."""
     sizes = [n for axis, n in checkpoint.architecture.sizes if axis.endswith(".ffn.hidden")]
-    known: Mapping[str, int] = {"intermediate_size": max(sizes, default=0), "hidden_dim": max(sizes, default=0)}
+    known: Mapping[str, int] = {
+        "intermediate_size": max(sizes, default=0),
+        "hidden_dim": max(sizes, default=0),
+    }
     return {key: known[key] for key in keys if known.get(key)}
 
 

@@ -154,7 +154,9 @@ def _layout(piece: Piece) -> dict[str, Any]:
 @singledispatch
 def settings(part: Part, arch: Architecture) -> dict[str, Any]:
     """A part's kind and settings for the runtime."""
-    raise InputError(f"the remote dialect has no part of type {type(part).__name__}", "Write the native dialect.")
+    raise InputError(
+        f"the remote dialect has no part of type {type(part).__name__}", "Write the native dialect."
+    )
 
 
 @settings.register

@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import GenerationMixin, PretrainedConfig, PreTrainedModel
 from transformers.cache_utils import Cache, DynamicCache
-from transformers.utils import ModelOutput
+from transformers.utils.generic import ModelOutput
 
 from archtool.model.build import _entering, run_layer
 from archtool.model.context import Context
@@ -47,7 +47,9 @@ class Ref:
 
     def __init__(self, root: nn.Module, spec: Mapping[str, Any]) -> None:
         self.spec = spec
-        self.layout = SimpleNamespace(transpose=spec.get("transpose", False), interleaved=spec.get("interleaved", 0))
+        self.layout: Any = SimpleNamespace(
+            transpose=spec.get("transpose", False), interleaved=spec.get("interleaved", 0)
+        )
         self.places = {leaf: _place(root, name) for leaf, name in spec["leaves"].items()}
 
     def leaves(self) -> dict[str, Tensor]:
@@ -86,7 +88,7 @@ def _place(root: nn.Module, name: str) -> tuple[nn.Module, str]:
 class Part:
     """A piece of a layer: its tensors by leaf name and its settings."""
 
-    def __init__(self, root: nn.Module, spec: Mapping[str, Any]) -> None:
+    def __init__(self, root: Any, spec: Mapping[str, Any]) -> None:
         self.spec = spec
         self.refs = {leaf: Ref(root, ref) for leaf, ref in spec.get("tensors", {}).items()}
 
@@ -160,7 +162,7 @@ class WitnessPart(Part):
 class ConstantPart(Part):
     """Numbers that are part of the configuration: rotary frequencies."""
 
-    def __init__(self, root: nn.Module, spec: Mapping[str, Any]) -> None:
+    def __init__(self, root: Any, spec: Mapping[str, Any]) -> None:
         super().__init__(root, spec)
         self.constants = root.constants
 
@@ -173,7 +175,8 @@ class Constants:
     """Lists of numbers as tensors, made once for each device."""
 
     def __init__(self, values: Sequence[Any]) -> None:
-        self.values, self.made = values, {}
+        self.values = values
+        self.made: dict[Any, Tensor] = {}
 
     def on(self, index: int, device: torch.device) -> Tensor:
         """One of them, float32."""
@@ -253,7 +256,7 @@ class ArchtoolModel(PreTrainedModel):
         for name, (dtype, shape) in graph["tensors"].items():
             _register(self, name, dtype, shape)
         self.places = {place: self._parts(parts) for place, parts in graph["parts"].items()}
-        self.blocks = [_block(block) for block in graph["blocks"]]
+        self.blocks: list[Any] = [_block(block) for block in graph["blocks"]]
         self.outputs = [tuple(pair) for pair in graph["outputs"]]
         names = [f"{block.name}.{layer.name}" for block in self.blocks for layer in block.layers]
         self.cache_index = {name: i for i, name in enumerate(n for n in names if n in graph["cached"])}
@@ -266,7 +269,7 @@ class ArchtoolModel(PreTrainedModel):
     def _init_weights(self, module: nn.Module) -> None:
         """All weights come from the file."""
 
-    def get_input_embeddings(self) -> None:
+    def get_input_embeddings(self) -> Any:
         """Tables keep the names of the file; there is no module to hand out."""
         return None
 
@@ -320,7 +323,9 @@ class ArchtoolModel(PreTrainedModel):
         if position_ids is None or not self.learned_positions:
             return
         if not torch.equal(position_ids, ctx.positions.expand_as(position_ids)):
-            raise ValueError("this model counts positions from the first token: pad on the right, not on the left")
+            raise ValueError(
+                "this model counts positions from the first token: pad on the right, not on the left"
+            )
 
 
 class ArchtoolForCausalLM(GenerationMixin, ArchtoolModel):  # type: ignore[misc]
