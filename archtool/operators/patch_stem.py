@@ -1,7 +1,8 @@
 """Patch embedding of an image: non-overlapping patches, class and distillation tokens, learned positions.
 
-Source: Dosovitskiy et al. 2021 (ViT), Touvron et al. 2021 (DeiT's distillation token). Axes: ``positions`` counts
-grid cells plus extra tokens.
+Source: Dosovitskiy et al. 2021 (ViT), Touvron et al. 2021 (DeiT's distillation token), Touvron et al. 2022
+(DeiT III: no positions on the extra tokens). Axes: ``positions`` counts grid cells, plus the extra tokens where
+these have positions.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ class PatchStem(Operator):
         width / channels: axis names of the stream and of the image channels.
         bias: whether the projection has a bias.
         positions: whether there is a position table (its axis is the local ``positions``).
+        token_positions: whether the extra tokens have rows in that table, in front.
     """
 
     kind: ClassVar[str] = "stem.patch"
@@ -40,11 +42,14 @@ class PatchStem(Operator):
     channels: str = "channels"
     bias: bool = True
     positions: bool = True
+    token_positions: bool = True
 
     def parts(self, site: Site) -> tuple[Part, ...]:
         """``patches`` convolution, one vector per extra token, ``position`` table (tokens, width)."""
         width = dim(self.width)
-        parts: list[Part] = [Conv2d("patches", width, dim(self.channels), self.patch, self.patch, bias=self.bias)]
+        parts: list[Part] = [
+            Conv2d("patches", width, dim(self.channels), self.patch, self.patch, bias=self.bias)
+        ]
         parts += [Vector(name, (width,), (Role.PRODUCES,)) for name in self.tokens]
         if self.positions:
             parts.append(Vector("position", (site.dim("positions"), width), (Role.INDEX, Role.PRODUCES)))
@@ -71,5 +76,7 @@ class PatchStem(Operator):
 
         patches = m.patches(ctx.inputs["pixel_values"]).flatten(2).transpose(1, 2)
         extra = [getattr(m, name).expand(patches.shape[0], 1, -1) for name in self.tokens]
+        if self.positions and not self.token_positions:
+            patches = patches + m.position
         x_BTD = torch.cat((*extra, patches), dim=1) if extra else patches
-        return x_BTD + m.position if self.positions else x_BTD
+        return x_BTD + m.position if self.positions and self.token_positions else x_BTD
