@@ -12,7 +12,10 @@ FAMILIES: Table = {}
 
 OPERATORS: Table = {}
 
-STEPS: Table = {}
+STEPS: Table = {
+    "train": ("archtool.run.steps.train:Train", "Train a model on data with the loss of its task."),
+    "recover": ("archtool.run.steps.recover:Recover", "Distil the parent into the current model."),
+}
 
 TRANSFORMS: Table = {}
 

@@ -12,6 +12,7 @@ from archtool.families.base import Family, Shapes
 
 BUILT_IN: Mapping[str, str] = {
     "llama": "archtool.families.llama:Llama",
+    "vit": "archtool.families.vit:Vit",
 }
 
 
