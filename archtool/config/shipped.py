@@ -5,6 +5,8 @@ from pathlib import Path
 from archtool.errors import RecipeError
 from archtool.registry import suggestion
 
+NAME_TABLES = "names"
+
 
 def shipped_folder(name: str) -> Path:
     """A folder of shipped YAML: inside an installed package, or beside it in a source checkout."""
@@ -19,9 +21,10 @@ def recipe_root() -> Path:
 
 
 def shipped_recipes() -> dict[str, Path]:
-    """Name (path without suffix, such as ``language/prune-half``) → file."""
+    """Name (path without suffix, such as ``language/prune-half``) → file; name tables are not recipes."""
     root = recipe_root()
-    return {path.relative_to(root).with_suffix("").as_posix(): path for path in sorted(root.rglob("*.yaml"))}
+    paths = [path for path in sorted(root.rglob("*.yaml")) if path.parent != root / NAME_TABLES]
+    return {path.relative_to(root).with_suffix("").as_posix(): path for path in paths}
 
 
 def find_recipe(text: str) -> Path:

@@ -6,7 +6,7 @@ torch: that happens when data is loaded.
 
 from archtool.data.batches import Batch, Batches
 from archtool.data.dataset import IGNORE, Data, calibration
-from archtool.data.load import load_data
+from archtool.data.load import default_preprocess, load_data
 from archtool.data.spec import (
     SPLITS,
     TASKS,
@@ -34,6 +34,7 @@ __all__ = [
     "TextPreprocess",
     "TokenPreprocess",
     "calibration",
+    "default_preprocess",
     "load_data",
     "override",
     "preprocess_from_json",

@@ -22,7 +22,7 @@ def encode_classification(table: Table, spec: DataSpec, folder: Path | None) -> 
     import numpy as np
 
     mapping = dict(spec.columns)
-    role = "text" if table.find("text", mapping) or "sentence1" not in table.columns else "sentence1"
+    role = "text" if table.find("text", mapping) or not table.find("sentence1", mapping) else "sentence1"
     partner = {"text": "text_pair", "sentence1": "sentence2"}[role]
     second = strings(table, partner, mapping) if table.find(partner, mapping) else None
     inputs, padding, tokenizer, resolved, notes = tokenize(

@@ -4,13 +4,13 @@ from dataclasses import replace
 from pathlib import Path
 
 from archtool.data.dataset import Data
-from archtool.data.encode_images import encode_images
+from archtool.data.encode_images import encode_images, read_processor
 from archtool.data.encode_series import encode_series
 from archtool.data.encode_text import encode_classification, encode_similarity
 from archtool.data.encode_tokens import encode_tokens
 from archtool.data.raw import Images, Raw, Table, Text
 from archtool.data.sources import Reading, read
-from archtool.data.spec import DataSpec
+from archtool.data.spec import PREPROCESS, DataSpec, Preprocess
 from archtool.data.split import limit_rows, split_rows
 from archtool.errors import InputError, UsageError
 
@@ -45,6 +45,11 @@ def load_data(spec: DataSpec, model_folder: Path | None = None) -> Data:
     return encode(_rows_of(raw, reading, spec), spec, model_folder)
 
 
+def default_preprocess(task: str, model_folder: Path | None = None) -> Preprocess:
+    """What a task does where a spec states nothing: for images, what the model's folder says."""
+    return read_processor(model_folder) if task == "image-classification" else PREPROCESS[task]()
+
+
 def infer_task(raw: Raw, spec: DataSpec) -> str:
     """The task that a source suggests; `UsageError` where nothing does."""
     if isinstance(raw, Images):
@@ -52,9 +57,10 @@ def infer_task(raw: Raw, spec: DataSpec) -> str:
     if isinstance(raw, Text):
         return "lm"
     mapping = dict(spec.columns)
-    if all(raw.find(role, mapping) for role in ("sentence1", "sentence2", "score")):
+    scored, labelled = raw.find("score", mapping), raw.find("label", mapping)
+    if raw.find("sentence1", mapping) and raw.find("sentence2", mapping) and scored and scored != labelled:
         return "similarity"
-    if raw.find("text", mapping) and raw.find("label", mapping):
+    if labelled and (raw.find("text", mapping) or raw.find("sentence1", mapping)):
         return "text-classification"
     if raw.find("date", mapping):
         return "forecast"

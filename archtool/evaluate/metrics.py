@@ -1,5 +1,6 @@
 """Results of an evaluation, as plain data."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -43,5 +44,6 @@ class Metrics:
 
     def to_json(self) -> dict[str, Any]:
         """Flat JSON values: each metric, ``<name>_stderr`` where known, ``samples`` and ``task``."""
-        errors = {f"{name}_stderr": value for name, value in self.stderr.items()}
+        known = {name: value for name, value in self.stderr.items() if math.isfinite(value)}
+        errors = {f"{name}_stderr": value for name, value in known.items()}
         return {"task": self.task, **self.values, **errors, "samples": self.samples}

@@ -4,35 +4,33 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from difflib import get_close_matches
-from importlib import import_module
 from typing import Any
 
 from archtool.errors import InputError
 from archtool.families.base import Family, Shapes
-
-BUILT_IN: Mapping[str, str] = {
-    "llama": "archtool.families.llama:Llama",
-    "vit": "archtool.families.vit:Vit",
-}
+from archtool.registry import entries, load
 
 
 def family_named(name: str) -> Family:
     """The family of that name."""
-    if name not in BUILT_IN:
-        raise InputError(f"unknown family {name!r}", f"Known families: {', '.join(sorted(BUILT_IN))}.")
-    module, _, attribute = BUILT_IN[name].partition(":")
-    made: Family = getattr(import_module(module), attribute)()
+    if name not in entries("families"):
+        raise InputError(f"unknown family {name!r}", f"Known families: {', '.join(sorted(entries('families')))}.")
+    made: Family = load("families", name)()
     return made
 
 
 def model_types() -> dict[str, str]:
     """``model_type`` → family name, for every family."""
-    return {kind: name for name in BUILT_IN for kind in family_named(name).model_types}
+    return {kind: name for name in entries("families") for kind in family_named(name).model_types}
 
 
 def family_for(config: Mapping[str, Any], shapes: Shapes) -> Family:
-    """The family that reads a configuration, by its ``model_type``."""
+    """The family that reads a configuration, by its ``model_type`` (timm's files name an architecture instead)."""
+    from archtool.families.timm_vit import TimmVit
+
     kind = config.get("model_type")
+    if TimmVit().detects(config, shapes):
+        return family_named("timm_vit")
     known = model_types()
     if kind in known:
         return family_named(known[str(kind)])

@@ -4,9 +4,9 @@ One reader for BERT, RoBERTa and DistilBERT, which differ in names: a subclass g
 the file's names and the heads that its classes have. Heads are found by their tensors; ``architectures``
 decides only where names are ambiguous, or where there is no file.
 
-    final → pooler → head.score                        BERT's classifier; RoBERTa and DistilBERT have ``pre``
-    final → transform → head.lm                        masked language model, tied to the token table or not
-    final → head.score                                 token classifier
+    final → pooler → head.score      BERT's classifier; RoBERTa and DistilBERT have ``pre`` for ``pooler``
+    final → transform → head.lm      masked language model, tied to the token table or not
+    final → head.score               token classifier
 """
 
 from __future__ import annotations

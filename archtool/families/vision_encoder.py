@@ -1,7 +1,7 @@
 """ViT-shaped encoders in Hugging Face's spelling: pre-norm blocks over patches (Dosovitskiy et al. 2021).
 
-One reader for ViT and DeiT, which differ in extra tokens and heads. Names are those in the files. Heads are found
-by their tensors; ``architectures`` decides where there is no file.
+One reader for ViT and DeiT, which differ in extra tokens and heads. Names are those in the files. Heads are
+found by their tensors; ``architectures`` decides where there is no file.
 """
 
 from __future__ import annotations

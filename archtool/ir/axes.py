@@ -141,3 +141,20 @@ def _kept(factor: Factor, sizes: Sizes, chosen: Selections, outer: dict[str, int
         kept.extend(start + i for i in _walk(part.factors, sizes, chosen, outer))
         start += part.size(sizes)
     return kept
+
+
+def owners(dimension: Dim, sizes: Sizes, axis: str) -> list[int]:
+    """For each flat index along ``dimension``, the index of ``axis`` that it belongs to; -1 where none."""
+    total = [-1]
+    for factor in reversed(dimension.factors):
+        total = _outer(factor, sizes, axis, total)
+    return total
+
+
+def _outer(factor: Factor, sizes: Sizes, axis: str, inner: list[int]) -> list[int]:
+    if isinstance(factor, Concat):
+        parts = [i for part in factor.parts for i in owners(part, sizes, axis)]
+        return [i if i >= 0 else j for i in parts for j in inner]
+    if factor == axis:
+        return [i for i in range(sizes[axis]) for _ in inner]
+    return inner * factor_size(factor, sizes)

@@ -83,7 +83,7 @@ def _value(hint: Any, data: Any, lookup: Lookup, path: str) -> Any:
         return _union(args, data, lookup, path)
     if origin is tuple:
         return _tuple(args, data, lookup, path)
-    if dataclasses.is_dataclass(hint):
+    if isinstance(hint, type) and dataclasses.is_dataclass(hint):
         return from_json(hint, data, lookup, path)
     return _tupled(data)
 
@@ -91,7 +91,7 @@ def _value(hint: Any, data: Any, lookup: Lookup, path: str) -> Any:
 def _union(args: tuple[Any, ...], data: Any, lookup: Lookup, path: str) -> Any:
     if data is None:
         return None
-    named: dict[str, type] = {a.__name__: a for a in args if dataclasses.is_dataclass(a)}
+    named: dict[str, type[Any]] = {a.__name__: a for a in args if isinstance(a, type) and dataclasses.is_dataclass(a)}
     if isinstance(data, Mapping) and "is" in data:
         rest = {k: v for k, v in data.items() if k != "is"}
         if data["is"] not in named:

@@ -38,10 +38,9 @@ class Cost:
 
 def default_flow(arch: Architecture, length: int = 64) -> Flow:
     """What enters the graph: ``length`` tokens, or an image of the size that the architecture states."""
-    size = arch.fact.get("image_size")
-    if size is None:
+    if "image_height" not in arch.fact:
         return Flow(length)
-    rows, columns = (int(n) for n in str(size).split("x")) if "x" in str(size) else (int(size), int(size))
+    rows, columns = int(arch.fact["image_height"]), int(arch.fact["image_width"])
     return Flow(rows * columns, (rows, columns))
 
 

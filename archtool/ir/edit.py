@@ -160,6 +160,9 @@ def _check_legal(arch: Architecture, selection: Selection) -> None:
         op, local = place.layer.op, axis.removeprefix(f"{place.name}.")
         if op and local in op.local_axes and "select" not in op.local_axes[local]:
             raise RefusedEdit(f"operator {op.kind} at {place.name} does not allow a selection on {local!r}", "")
+        reason = op.refuses(axis, selection.keep) if op else ""
+        if reason:
+            raise RefusedEdit(f"{place.name}: {reason}", "Keep those entries in place.")
 
 
 def _check_shared(arch: Architecture, selections: Selections) -> None:

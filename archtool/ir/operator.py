@@ -102,6 +102,10 @@ class Operator:
         """This operator after a selection on a local axis; default: unchanged (sizes live elsewhere)."""
         return self
 
+    def refuses(self, axis: str, keep: Any) -> str:
+        """Why this operator does not take a selection of ``axis`` (full name); empty if it does."""
+        return ""
+
     def forward(self, m: Any, x: Tensor, ctx: Any) -> Tensor:
         """The maths: ``m`` has a child per part, ``x`` is the stream (a tuple when several enter)."""
         raise TypeError(f"operator {self.kind} has no forward")

@@ -16,10 +16,10 @@ def validate(arch: Architecture) -> None:
         _check_block(arch, block, i)
     _check_sizes(arch)
     _check_streams(arch)
-    for output, block in arch.outputs:
-        if block not in arch.index:
+    for output, source in arch.outputs:
+        if source not in arch.index:
             raise InputError(
-                f"output {output!r} names block {block!r}, which does not exist", "Name an existing block."
+                f"output {output!r} names block {source!r}, which does not exist", "Name an existing block."
             )
 
 

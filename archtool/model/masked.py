@@ -87,12 +87,13 @@ class MaskedNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., D) → (..., D)."""
-        kept = self.mask.sum()
-        mean = (x * self.mask).sum(-1, keepdim=True) / kept if self.norm.kind == "layer" else 0.0
-        centred = (x - mean) * self.mask
+        mask_D: Tensor = self.get_buffer("mask")
+        kept = mask_D.sum()
+        mean = (x * mask_D).sum(-1, keepdim=True) / kept if self.norm.kind == "layer" else 0.0
+        centred = (x - mean) * mask_D
         normed = centred * torch.rsqrt(centred.pow(2).sum(-1, keepdim=True) / kept + self.norm.eps)
         out = normed * (self.norm.weight + self.norm.offset)
-        return (out if self.norm.bias is None else out + self.norm.bias) * self.mask
+        return (out if self.norm.bias is None else out + self.norm.bias) * mask_D
 
 
 def _silence(model: Model, decision: Drop) -> None:

@@ -6,13 +6,17 @@ import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from shutil import copyfile
 from typing import TYPE_CHECKING, Any
 
+from archtool.checkpoint.atomic import guard_disk
 from archtool.checkpoint.folder import copy_sidecars
-from archtool.checkpoint.writer import ShardPlan, TensorHeader, WrittenFile, plan_like, plan_shards, write_shards
+from archtool.checkpoint.writer import (
+    ShardPlan, TensorHeader, WrittenFile, encode_header, library_order, plan_like, plan_shards, write_shards,
+)  # fmt: skip
 from archtool.families.names import Entry
 from archtool.families.registry import family_named
-from archtool.model.checkpoint import Checkpoint
+from archtool.model.checkpoint import Checkpoint, Source
 from archtool.model.files import FileTensor, file_tensors
 from archtool.model.layout import join
 from archtool.model.lazy import Lazy, blocks, load
@@ -21,6 +25,8 @@ from archtool.progress import SILENT, Progress
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+TOKENIZER = "tokenizer.bin"
 
 
 def save(
@@ -49,28 +55,59 @@ def save(
         (folder / ARCHITECTURE).write_text(
             architecture_json(checkpoint.architecture, checkpoint.plan), encoding="utf-8"
         )
-    if checkpoint.source.folder is not None:
-        copy_sidecars(checkpoint.source.folder, folder)
+    _write_sidecars(checkpoint.source, folder)
     return written
+
+
+def _write_sidecars(source: Source, folder: Path) -> None:
+    """The files that travel along; a scored-BPE file gets the name under which data loading finds it."""
+    tokenizer = source.tokenizer
+    for place in (source.folder, tokenizer):
+        if place is not None and place.is_dir():
+            copy_sidecars(place, folder)
+    if tokenizer is not None and tokenizer.is_file():
+        with guard_disk(folder / TOKENIZER):
+            copyfile(tokenizer, folder / TOKENIZER)
 
 
 def write_weights(
     checkpoint: Checkpoint, folder: Path, finite: bool = True, progress: Progress = SILENT
 ) -> dict[str, WrittenFile]:
     """Write only the weight files."""
-    arch = checkpoint.architecture
-    tensors = list(file_tensors(arch, checkpoint.plan, family_named(arch.family).names(arch)))
-    headers = [_header(checkpoint, tensor) for tensor in tensors]
-    headers += [TensorHeader(n, lazy.dtype, lazy.shape) for n, lazy in checkpoint.source.carried.items()]
-    by_name = {tensor.name: tensor for tensor in tensors}
+    by_name = {tensor.name: tensor for tensor in _tensors(checkpoint)}
 
     def produce(name: str) -> Iterable[memoryview]:
         if name in by_name:
             return tensor_bytes(checkpoint, by_name[name], finite)
         return map(as_bytes, blocks(checkpoint.source.carried[name]))
 
-    metadata = checkpoint.source.shards[0].metadata if checkpoint.source.shards else {"format": "pt"}
-    return write_shards(folder, _shards(checkpoint, headers), produce, metadata, progress=progress)
+    plans = _shards(checkpoint, _headers(checkpoint))
+    return write_shards(folder, plans, produce, _metadata(checkpoint), progress=progress)
+
+
+def planned_size(checkpoint: Checkpoint) -> int:
+    """Bytes of the weight files that `write_weights` will write, headers included, to the byte."""
+    plans = _shards(checkpoint, _headers(checkpoint))
+    return sum(_planned_file(plan, _metadata(checkpoint)) for plan in plans)
+
+
+def _planned_file(plan: ShardPlan, metadata: Mapping[str, str]) -> int:
+    ordered = plan.headers if plan.keep_order else library_order(plan.headers)
+    return len(encode_header(ordered, metadata)) + plan.nbytes
+
+
+def _tensors(checkpoint: Checkpoint) -> list[FileTensor]:
+    arch = checkpoint.architecture
+    return list(file_tensors(arch, checkpoint.plan, family_named(arch.family).names(arch)))
+
+
+def _headers(checkpoint: Checkpoint) -> list[TensorHeader]:
+    headers = [_header(checkpoint, tensor) for tensor in _tensors(checkpoint)]
+    return headers + [TensorHeader(n, lazy.dtype, lazy.shape) for n, lazy in checkpoint.source.carried.items()]
+
+
+def _metadata(checkpoint: Checkpoint) -> Mapping[str, str]:
+    return checkpoint.source.shards[0].metadata if checkpoint.source.shards else {"format": "pt"}
 
 
 def _shards(checkpoint: Checkpoint, headers: Sequence[TensorHeader]) -> tuple[ShardPlan, ...]:
@@ -113,4 +150,4 @@ def as_bytes(tensor: Tensor) -> memoryview:
     import torch
 
     flat = tensor.detach().contiguous().reshape(-1)
-    return memoryview(flat.view(torch.uint8).numpy()) if flat.numel() else memoryview(b"")
+    return memoryview(flat.view(torch.uint8).numpy().data) if flat.numel() else memoryview(b"")

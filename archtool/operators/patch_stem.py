@@ -1,8 +1,8 @@
 """Patch embedding of an image: non-overlapping patches, class and distillation tokens, learned positions.
 
 Source: Dosovitskiy et al. 2021 (ViT), Touvron et al. 2021 (DeiT's distillation token), Touvron et al. 2022
-(DeiT III: no positions on the extra tokens). Axes: ``positions`` counts grid cells, plus the extra tokens where
-these have positions.
+(DeiT III: no positions on the extra tokens). Axes: ``positions`` counts grid cells, plus extra tokens
+where these have positions.
 """
 
 from __future__ import annotations

@@ -1,30 +1,15 @@
-"""Which operator kinds there are, by name, without importing them."""
+"""Which operator kinds there are; built-ins and plugins alike come from the one registry."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from importlib import import_module
-
 from archtool.errors import InputError
 from archtool.ir.operator import Operator
-
-BUILT_IN: Mapping[str, str] = {
-    "mix.attn": "archtool.operators.attention:Attention",
-    "ffn.mlp": "archtool.operators.mlp:Mlp",
-    "ffn.glu": "archtool.operators.glu:Glu",
-    "stem.token": "archtool.operators.token_stem:TokenStem",
-    "stem.patch": "archtool.operators.patch_stem:PatchStem",
-    "head.lm": "archtool.operators.lm_head:LmHead",
-    "head.dense": "archtool.operators.dense:Dense",
-    "head.pool": "archtool.operators.pool:Pool",
-    "topo.average": "archtool.operators.average:Average",
-}
+from archtool.registry import entries, load
 
 
 def operator_class(kind: str) -> type[Operator]:
     """The operator of that kind."""
-    if kind not in BUILT_IN:
-        raise InputError(f"unknown operator {kind!r}", f"Known operators: {', '.join(sorted(BUILT_IN))}.")
-    module, _, name = BUILT_IN[kind].partition(":")
-    found: type[Operator] = getattr(import_module(module), name)
+    if kind not in entries("operators"):
+        raise InputError(f"unknown operator {kind!r}", f"Known operators: {', '.join(sorted(entries('operators')))}.")
+    found: type[Operator] = load("operators", kind)
     return found

@@ -52,6 +52,12 @@ class TokenStem(Operator):
         """The stream width."""
         return dim(self.width)
 
+    def refuses(self, axis: str, keep: Any) -> str:
+        """Positions count from the padding id, so it must stay where it is."""
+        if axis != self.vocab or self.pad_offset < 0 or tuple(keep[: self.pad_offset + 1])[-1:] == (self.pad_offset,):
+            return ""
+        return f"vocabulary entry {self.pad_offset} is the padding token that positions count from"
+
     def forward(self, m: Any, x: Tensor, ctx: Any) -> Tensor:
         """(B, T) ids → (B, T, D)."""
         import torch

@@ -170,3 +170,11 @@ def test_folder_tokenizer_for_lm(tmp_path, words_folder):  # noqa: F811
     bare = load_data(DataSpec(str(path), "lm", preprocess=TokenPreprocess(bos=False)), words_folder)
     assert first_batch(bare).inputs["input_ids"].tolist() == [[4, 5]]
     assert own.tokenizer.decode([4, 5]) == "a b" and own.tokenizer.vocabulary_size == 17
+
+
+def test_grey_images_of_16_bits_are_brought_to_255(tmp_path):
+    (tmp_path / "cat").mkdir()
+    deep = np.array([[0, 65535], [257, 514]], dtype=np.uint16)
+    Image.fromarray(deep).save(tmp_path / "cat" / "a.png")
+    data = load_data(DataSpec(str(tmp_path), preprocess=ImagePreprocess(rescale=1.0)))
+    assert first_batch(data).inputs["pixel_values"][0, 0].tolist() == [[0, 255], [1, 2]]

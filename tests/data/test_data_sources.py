@@ -6,7 +6,15 @@ import torch
 from data_files import first_batch, shared, words_folder, write_idx, write_jsonl, write_lines  # noqa: F401
 from PIL import Image
 
-from archtool.data import DataSpec, ImagePreprocess, SeriesPreprocess, TokenPreprocess, load_data
+from archtool.data import (
+    DataSpec,
+    ImagePreprocess,
+    SeriesPreprocess,
+    TokenPreprocess,
+    default_preprocess,
+    load_data,
+    override,
+)
 from archtool.data.sources.locate import split_of
 
 IMAGES = np.arange(5 * 4 * 4, dtype=np.uint8).reshape(5, 4, 4)
@@ -222,6 +230,33 @@ def test_documents_of_a_separator_and_of_a_table_are_apart(tmp_path):
         batch = first_batch(data)
         assert batch.inputs["input_ids"].tolist() == [[97], [99]]
         assert batch.targets["next_ids"].tolist() == [[98], [100]]
+
+
+def test_sentence_pairs_with_labels_are_classification(tmp_path, words_folder):  # noqa: F811
+    path = write_lines(tmp_path / "x.csv", "sentence1,sentence2,label", "a,b,1")
+    data = load_data(DataSpec(str(path)), words_folder)
+    assert data.task == "text-classification"
+    assert first_batch(data).inputs["input_ids"].tolist() == [[2, 4, 3, 5, 3]]
+    scored = load_data(DataSpec(str(path), "similarity"), words_folder)
+    assert scored.pairs.scores_P.tolist() == [1.0]
+
+
+def test_headers_are_found_or_stated(tmp_path):
+    from archtool.data.sources.delimited import read_delimited
+
+    path = write_lines(tmp_path / "x.csv", "fine words,pos", "more,neg")
+    assert len(read_delimited(path, DataSpec(str(path)))) == 1
+    assert len(read_delimited(path, DataSpec(str(path), header="no"))) == 2
+    assert len(read_delimited(path, DataSpec(str(path), columns=(("text", "0"), ("label", "1"))))) == 2
+    write_lines(path, "1,2", "3,4")
+    assert list(read_delimited(path, DataSpec(str(path), header="yes")).columns) == ["1", "2"]
+
+
+def test_default_preprocessing_may_be_overridden():
+    stated = override(default_preprocess("image-classification"), size=[16, 16], channels=3)
+    data = load_data(DataSpec("sklearn:digits", limit=2, preprocess=stated))
+    assert first_batch(data).inputs["pixel_values"].shape == (2, 3, 16, 16)
+    assert default_preprocess("lm") == TokenPreprocess()
 
 
 def test_split_words():

@@ -86,6 +86,23 @@ def test_similarity_equals_a_naive_loop_and_embeds_each_sentence_once(mode):
     assert result.samples == 6 and not result.stderr
 
 
+def test_constant_similarities_have_no_correlation():
+    _, ids, pairs, scores = similarity_case()
+    flat = WordEmbedding(torch.ones(10, 3))
+    with pytest.raises(InputError, match=r"model's similarities are all 1: no correlation"):
+        evaluate(flat, "similarity", sentences(ids, pairs, scores))
+    with pytest.raises(InputError, match="gold scores are all 2"):
+        evaluate(WordEmbedding(similarity_case()[0]), "similarity", sentences(ids, pairs, [2.0] * 6))
+    agreement = evaluate(flat, "agreement", sentences(ids, pairs, scores), parent=flat)
+    assert set(agreement.values) == {"cosine"}
+
+
+def test_undefined_standard_errors_stay_out_of_json():
+    data = numbered(1, "image-classification", labels=[0])
+    result = evaluate(Fixed(logits=torch.zeros(1, 2)), "image-classification", data).to_json()
+    assert "loss_stderr" not in result and result["accuracy_stderr"] == 0
+
+
 def test_spearman_bootstrap_is_seeded_and_near_theory():
     count = 300
     vectors = torch.from_numpy(RANDOM.normal(size=(count, 2))).float()

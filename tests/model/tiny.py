@@ -7,6 +7,32 @@ from archtool.model.build import build
 from archtool.model.checkpoint import Checkpoint, Source, of_module
 
 CONFIGS = {
+    "bert": dict(
+        model_type="bert", vocab_size=61, hidden_size=24, intermediate_size=40, num_hidden_layers=3,
+        num_attention_heads=4, max_position_embeddings=32, type_vocab_size=2, layer_norm_eps=1e-12, hidden_act="gelu",
+    ),
+    "roberta": dict(
+        model_type="roberta", vocab_size=61, hidden_size=24, intermediate_size=40, num_hidden_layers=3,
+        num_attention_heads=4, max_position_embeddings=32, type_vocab_size=1, layer_norm_eps=1e-5, hidden_act="gelu",
+        pad_token_id=1,
+    ),
+    "distilbert": dict(
+        model_type="distilbert", vocab_size=61, dim=24, hidden_dim=40, n_layers=3, n_heads=4,
+        max_position_embeddings=32, activation="gelu",
+    ),
+    "vit": dict(
+        model_type="vit", hidden_size=24, intermediate_size=40, num_hidden_layers=3, num_attention_heads=4,
+        image_size=8, patch_size=4, num_channels=3, hidden_act="gelu", layer_norm_eps=1e-12,
+        architectures=["ViTForImageClassification"], id2label={"0": "a", "1": "b", "2": "c", "3": "d"},
+    ),
+    "deit": dict(
+        model_type="deit", hidden_size=24, intermediate_size=40, num_hidden_layers=3, num_attention_heads=4,
+        image_size=8, patch_size=4, num_channels=3, hidden_act="gelu", layer_norm_eps=1e-12,
+        architectures=["DeiTForImageClassificationWithTeacher"], id2label={"0": "a", "1": "b", "2": "c", "3": "d"},
+    ),
+    "timm_vit": dict(
+        architecture="vit_tiny_patch16_224", num_classes=4, model_args={"num_heads": 4, "img_size": 8, "patch_size": 4},
+    ),
     "llama": dict(
         model_type="llama", vocab_size=61, hidden_size=24, intermediate_size=40, num_hidden_layers=3,
         num_attention_heads=4, num_key_value_heads=2, max_position_embeddings=64, rms_norm_eps=1e-6,
@@ -15,10 +41,27 @@ CONFIGS = {
 }  # fmt: skip
 
 
+def timm_shapes(width: int = 24, hidden: int = 40, blocks: int = 3, patch: int = 4) -> dict[str, tuple[int, ...]]:
+    """Tensor shapes of a small timm ViT, which is read from its tensors."""
+    shapes = {
+        "cls_token": (1, 1, width), "pos_embed": (1, 5, width), "patch_embed.proj.weight": (width, 3, patch, patch),
+        "patch_embed.proj.bias": (width,), "norm.weight": (width,), "norm.bias": (width,), "head.weight": (4, width),
+        "head.bias": (4,),
+    }  # fmt: skip
+    inner = {
+        "norm1": (width,), "norm2": (width,), "attn.qkv": (3 * width, width), "attn.proj": (width, width),
+        "mlp.fc1": (hidden, width), "mlp.fc2": (width, hidden),
+    }  # fmt: skip
+    for i in range(blocks):
+        for name, dims in inner.items():
+            shapes[f"blocks.{i}.{name}.weight"], shapes[f"blocks.{i}.{name}.bias"] = dims, dims[:1]
+    return shapes
+
+
 def tiny(name: str, seed: int = 0, integers: bool = False) -> Checkpoint:
     """A small checkpoint of a family; ``integers`` gives float64-exact small integer weights."""
     config = CONFIGS[name]
-    arch = family_named(name).read(config, {})
+    arch = family_named(name).read(config, timm_shapes() if name == "timm_vit" else {})
     model = build(arch, seed=seed, std=0.3)
     generator = torch.Generator().manual_seed(seed + 1)
     with torch.no_grad():
@@ -35,6 +78,6 @@ def inputs(checkpoint: Checkpoint, seed: int = 0, batch: int = 2, length: int = 
     generator = torch.Generator().manual_seed(seed)
     arch = checkpoint.architecture
     if "pixel_values" in arch.inputs:
-        size = int(arch.fact["image_size"])
-        return {"pixel_values": torch.randn(batch, arch.size["channels"], size, size, generator=generator)}
-    return {"input_ids": torch.randint(0, arch.size["vocab"], (batch, length), generator=generator)}
+        shape = (batch, arch.size["channels"], int(arch.fact["image_height"]), int(arch.fact["image_width"]))
+        return {"pixel_values": torch.randn(shape, generator=generator)}
+    return {"input_ids": torch.randint(2, arch.size["vocab"], (batch, length), generator=generator)}

@@ -41,16 +41,17 @@ def read_delimited(path: Path, spec: DataSpec) -> Table:
 
 
 def has_header(cells: list[str], spec: DataSpec) -> bool:
-    """Whether a first row names columns: by a mapped or customary name, or without number or sentence."""
+    """Whether a first row names columns: by a mapped or customary name, or without number or sentence.
+
+    Columns that are mapped by position say that there is no header.
+    """
+    if any(name.isdigit() for _, name in spec.columns):
+        return False
     lowered = {cell.strip().lower() for cell in cells}
-    known = set(itertools.chain.from_iterable(ALIASES.values())) | _mapped(spec)
+    known = set(itertools.chain.from_iterable(ALIASES.values())) | {name.lower() for _, name in spec.columns}
     if lowered & known:
         return True
     return all(cell and not _is_number(cell) and len(cell.split()) <= 3 for cell in cells)
-
-
-def _mapped(spec: DataSpec) -> set[str]:
-    return {name.lower() for _, name in spec.columns if not name.isdigit()}
 
 
 def _names(cells: list[str]) -> list[str]:

@@ -59,8 +59,8 @@ def read(spec: DataSpec) -> Reading:
     if spec.source.startswith("sklearn:"):
         return Reading(read_digits(spec.source), spec.split, spec.fractions)
     if spec.source.startswith("hub:"):
-        parts = {split: spec.source for split in read_hub(spec.source)}
-        return _of_parts(spec, parts, lambda split: read_saved(read_hub(spec.source)[split], spec))
+        parts = read_hub(spec.source)
+        return _of_parts(spec, parts, lambda split: read_saved(parts[split], spec))
     path = Path(spec.source)
     if path.is_file():
         return Reading(read_file(path, spec), spec.split, spec.fractions)

@@ -2,9 +2,10 @@
 
 What is compared follows from what both give: logits (mean KL(parent || model) in nats and the share of equal
 top-1, per example or per token), else a forecast (MSE, MAE between the two), else embeddings (mean
-cosine, and Spearman between the two models' pairwise similarities).
+cosine, and Spearman between the two models' pairwise similarities, left out where it is undefined).
 """
 
+import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -123,7 +124,8 @@ def _sum_embeddings(ours: "Tensor", theirs: "Tensor", places: "Tensor", settings
     order = torch.argsort(places)
     ours_ND, theirs_ND = ours[order], theirs[order]
     pairs = settings.batches.data.pairs or draw_pairs(len(places), settings.seed)
-    values = {"spearman": spearman(cosines(ours_ND, pairs), cosines(theirs_ND, pairs))}
+    rank = spearman(cosines(ours_ND, pairs), cosines(theirs_ND, pairs))
+    values = {} if math.isnan(rank) else {"spearman": rank}
     if ours_ND.shape != theirs_ND.shape:  # widths differ: only similarities can be compared
         return values, {}, len(places)
     each = torch.nn.functional.cosine_similarity(ours_ND.double(), theirs_ND.double(), dim=-1)

@@ -21,6 +21,10 @@ def run(module: "nn.Module", settings: Settings) -> Metrics:
     if pairs is None or not settings.batches.data.spec.labelled:
         raise InputError("the data has no scored pairs; similarity needs them", "give labelled data")
     cosines_P = cosines(embed(module, settings), pairs)
+    for side, what in ((cosines_P, "the model's similarities"), (pairs.scores_P, "the gold scores")):
+        if (side == side[0]).all():
+            hint = "give more pairs, or look for a collapsed model"
+            raise InputError(f"{what} are all {side[0]:g}: no correlation is defined", hint)
     values = {
         "spearman": spearman(cosines_P, pairs.scores_P),
         "pearson": pearson(cosines_P, pairs.scores_P),

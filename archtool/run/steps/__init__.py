@@ -1,1 +1,1 @@
-"""The built-in steps, one per file; a step's name is its verb on the command line."""
+"""Steps: one verb per file; each is a recipe step and a command."""

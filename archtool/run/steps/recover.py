@@ -3,10 +3,11 @@
 It is what ``--recover steps=N`` adds after another verb.
 """
 
+from dataclasses import replace
+
 from archtool.errors import UsageError
-from archtool.run.data import load_recipe_data
 from archtool.run.step import Context, Estimate, State, Step, StepOptions, option
-from archtool.run.steps.train import settings_of, trained_state, training_estimate
+from archtool.run.steps.train import settings_of, step_data, trained_state, training_estimate
 
 
 class RecoverOptions(StepOptions):
@@ -47,19 +48,16 @@ class Recover(Step[RecoverOptions]):
             raise UsageError(
                 "recover needs the parent that was changed", "put it after the step that changes"
             )
-        labelled = options.task_weight > 0
-        data = load_recipe_data(
-            context.recipe, options.split, state.checkpoint.source.folder, labelled=labelled
-        )
+        data = step_data(context, state, options.split)
         terms = [distillation(state.parent, context.device, options.temperature)]
-        if labelled:
+        if options.task_weight:
             terms.append(Term(data.task, options.task_weight, task_loss(data.task)))
         checkpoint, result = train(
             state.checkpoint, data, settings_of(options, context.seed), terms=terms,
             work=context.work, augment=Augment(options.shift),
             device=context.device, threads=context.threads, progress=context.progress,
         )  # fmt: skip
-        return trained_state(state, checkpoint, result, self.name, context)
+        return trained_state(replace(state, checkpoint=checkpoint), result, self.name, context)
 
     def estimate(self, state: State, options: RecoverOptions) -> Estimate:
         """As for ``train``; the parent's weights come on top."""

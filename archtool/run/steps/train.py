@@ -4,11 +4,11 @@ from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
 from archtool.errors import UsageError
-from archtool.run.data import load_recipe_data
 from archtool.run.step import Context, Estimate, State, Step, StepOptions, option
 from archtool.train.settings import Precision, Shape, TrainSettings
 
 if TYPE_CHECKING:
+    from archtool.data import Data
     from archtool.train.loop import TrainResult
 
 
@@ -48,13 +48,15 @@ class Train(Step[TrainOptions]):
         from archtool.train.augment import Augment
         from archtool.train.run import train
 
-        data = load_recipe_data(context.recipe, options.split, state.checkpoint.source.folder)
+        data = step_data(context, state, options.split)
         checkpoint, result = train(
             state.checkpoint, data, settings_of(options, context.seed),
             work=context.work, augment=Augment(options.shift, options.flip),
             device=context.device, threads=context.threads, progress=context.progress,
         )  # fmt: skip
-        return trained_state(state, checkpoint, result, self.name, context)
+        return trained_state(
+            replace(state, checkpoint=checkpoint, parent=checkpoint), result, self.name, context
+        )
 
     def estimate(self, state: State, options: TrainOptions) -> Estimate:
         """Memory and disk of weights, gradients and optimizer state."""
@@ -69,27 +71,32 @@ def settings_of(options: Any, seed: int) -> TrainSettings:
     return TrainSettings(**{name: getattr(options, name) for name in names}, seed=seed)
 
 
-def trained_state(state: State, checkpoint: Any, result: "TrainResult", name: str, context: Context) -> State:
-    """The next state: the old metrics were of another model and go."""
+def step_data(context: Context, state: State, split: str) -> "Data":
+    """The examples to train on; `UsageError` where the recipe names no data."""
+    from archtool.run.inputs import training_data
+
+    if not context.recipe.data:
+        raise UsageError("training needs data", "give --data PATH (recipe: data: {path: ...})")
+    return training_data(context.recipe, state.checkpoint, split)
+
+
+def trained_state(after: State, result: "TrainResult", name: str, context: Context) -> State:
+    """The state with its new metrics, and the course of the training in the records."""
+    from archtool.run.assess import assess
+
     if result.resumed_at:
         context.log(f"{name}: continued after step {result.resumed_at}")
     context.detail(f"{name}: {result.steps} steps, {result.threads} threads, {result.processes} processes")
     record = {key: value for key, value in asdict(result).items() if key != "resumed_at"}
-    metrics = {f"{name}_loss": result.loss}
-    return replace(state, checkpoint=checkpoint, metrics=metrics, records={**state.records, name: record})
+    assessed = assess(after, context, **{name: record})
+    return replace(assessed, metrics={**assessed.metrics, f"{name}_loss": result.loss})
 
 
 def training_estimate(state: State) -> Estimate:
     """Weights, gradients and two moments in fp32; on disk the same without gradients."""
-    from archtool.ir.table import shape, stored
+    from archtool.model.costs import stored_bytes
 
     if state.checkpoint is None:
         return Estimate()
-    arch = state.checkpoint.architecture
-    count = 0
-    for spec in stored(arch).values():
-        size = 1
-        for n in shape(spec, arch):
-            size *= n
-        count += size
-    return Estimate(memory_bytes=16 * count, disk_bytes=16 * count, note="activations come on top")
+    nbytes = stored_bytes(state.checkpoint)
+    return Estimate(memory_bytes=4 * nbytes, disk_bytes=4 * nbytes, note="activations come on top")

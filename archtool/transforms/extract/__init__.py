@@ -1,0 +1,1 @@
+"""One extract method per file."""

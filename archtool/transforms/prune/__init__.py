@@ -1,0 +1,1 @@
+"""One prune method per file."""

@@ -1,0 +1,40 @@
+"""Dropping whole blocks: those that add least to the stream, by the norm of what writes to it.
+
+The simplest depth criterion without data, a baseline for measured ones. A block's score is the squared norm of the
+tensors that produce its outgoing stream, over that of all its tensors' inputs of the same stream.
+"""
+
+from __future__ import annotations
+
+from archtool.errors import UsageError
+from archtool.ir.edit import Drop, Edit
+from archtool.ir.parts import Role
+from archtool.ir.table import claims
+from archtool.model.checkpoint import Checkpoint
+from archtool.model.lazy import blocks
+from archtool.progress import SILENT, Progress
+
+
+def block_scores(checkpoint: Checkpoint, stage: str = "s0", progress: Progress = SILENT) -> dict[str, float]:
+    """Block → squared norm of the tensors that write to the stream."""
+    arch = checkpoint.architecture
+    found = {block.name: 0.0 for block in arch.stage(stage)}
+    writers = [
+        c for c in claims(arch)
+        if c.place.block.name in found and c.spec.roles[0] is Role.PRODUCES and c.spec.dims[0] == c.place.leaving
+    ]  # fmt: skip
+    with progress.phase("score blocks", len(writers)) as phase:
+        for claim in writers:
+            energy = sum(float(b.float().square().sum()) for b in blocks(checkpoint.tensor(claim.spec.storage)))
+            found[claim.place.block.name] += energy
+            phase.advance(1, claim.name)
+    return found
+
+
+def drop_weakest(scores: dict[str, float], count: int) -> Edit:
+    """An edit without the ``count`` blocks of lowest score."""
+    if not 0 <= count < len(scores):
+        raise UsageError(f"cannot drop {count} of {len(scores)} blocks", "Leave at least one.")
+    weakest = sorted(scores, key=lambda name: scores[name])[:count]
+    notes = tuple((name, f"score {scores[name]:.6g}") for name in weakest)
+    return Edit("depth", tuple(Drop(name) for name in scores if name in weakest), notes=notes)

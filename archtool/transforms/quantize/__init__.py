@@ -1,0 +1,1 @@
+"""One quantize method per file."""
