@@ -45,6 +45,11 @@ _STYLE: dict[Any, Any] = {
 }
 
 
+def drawable(*values: float) -> bool:
+    """Whether numbers can be placed on an axis; the others are named in the caption and stay in the table."""
+    return all(abs(value) < 1e30 for value in values)
+
+
 def figure(name: str, caption: str, size_in: tuple[float, float], draw: Callable[["Figure"], None]) -> Html:
     """Draw a figure of ``size_in`` inches as ``<figure>``.
 
