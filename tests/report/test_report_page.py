@@ -150,7 +150,7 @@ def test_extra_panels_are_drawn_and_broken_ones_are_named():
         render_html(samples.bare(), [Panel("latency", "Twice", lambda report: None)])
 
 
-@settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=8, deadline=None, suppress_health_check=list(HealthCheck))
 @given(st.from_type(Report))
 def test_any_report_is_drawn_with_its_own_numbers(report):
     page = Page(render_html(report))
