@@ -31,6 +31,7 @@ def train(
     device: str = "cpu",
     threads: int | None = None,
     progress: Progress = SILENT,
+    label: str = "train",
 ) -> tuple[Checkpoint, TrainResult]:
     """A trained copy of a checkpoint, in the data types that it is stored in.
 
@@ -46,7 +47,7 @@ def train(
     module = checkpoint.module("fp32")
     result = fit(
         module, WeightedSum(chosen), data, settings,
-        work=work, augment=augment, device=device, threads=threads, progress=progress,
+        work=work, augment=augment, device=device, threads=threads, progress=progress, label=label,
     )  # fmt: skip
     return stored_as_before(from_module(checkpoint, module), checkpoint), result
 
