@@ -95,7 +95,8 @@ def fitted(spec: DataSpec, checkpoint: Checkpoint) -> DataSpec:
     arch = checkpoint.architecture
     if isinstance(preprocess, TokenPreprocess):
         longest = int(arch.fact.get("max_positions", preprocess.length))
-        preprocess = replace(preprocess, length=min(preprocess.length, longest))
+        own = str(checkpoint.source.tokenizer or preprocess.tokenizer)
+        preprocess = replace(preprocess, length=min(preprocess.length, longest), tokenizer=own)
     return replace(spec, preprocess=preprocess)
 
 

@@ -15,6 +15,8 @@ from safetensors.torch import load_file, save_file
 from archtool.checkpoint.store import TensorStore, open_store
 from archtool.config.name_table import load_with_names
 from archtool.errors import ErrorList, InputError, RecipeError
+from archtool import builtins
+from archtool import registry as plugins
 from archtool.families import registry
 from archtool.families.llama import Llama
 from archtool.families.names import linear
@@ -229,7 +231,8 @@ class Fused(Llama):
 
 
 def test_parts_of_a_fused_tensor_of_mixed_dtype(tmp_path, monkeypatch):
-    monkeypatch.setitem(registry.BUILT_IN, "fused", f"{__name__}:Fused")
+    monkeypatch.setitem(builtins.FAMILIES, "fused", (f"{__name__}:Fused", "a family that fuses"))
+    plugins.entries.cache_clear()
     config = CONFIG | {"model_type": "fused"}
     original, tensors = parent(config, tmp_path / "parent", "fused")
     table = {name: name for name in tensors if ".qkv." not in name}
