@@ -11,7 +11,12 @@ from tests.families.parity import perturbed
 torch.set_num_threads(1)
 TEXT = dict(vocab_size=61, hidden_size=48, num_hidden_layers=3, intermediate_size=64)
 IMAGE = dict(
-    hidden_size=32, num_hidden_layers=2, num_attention_heads=4, intermediate_size=40, image_size=16, patch_size=8
+    hidden_size=32,
+    num_hidden_layers=2,
+    num_attention_heads=4,
+    intermediate_size=40,
+    image_size=16,
+    patch_size=8,
 )
 ENCODER = dict(**TEXT, num_attention_heads=4, max_position_embeddings=64)
 DECODER = dict(**TEXT, num_attention_heads=6, num_key_value_heads=3, head_dim=8, max_position_embeddings=64)

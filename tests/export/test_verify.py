@@ -9,7 +9,7 @@ import torch
 from archtool.errors import MismatchError
 from archtool.export.base import DialectRefused
 from archtool.export.model import chosen, export_model
-from archtool.export.verify import RECORD, record, verify, verify_all
+from archtool.export.verify import RECORD, checked, record, verify, verify_all
 from archtool.ir.edit import Drop, Encode
 from archtool.ir.encodings import Affine
 from archtool.model.generate import generate
@@ -21,7 +21,9 @@ INT8, INT4 = Affine(), Affine(4, 16, symmetric=False)
 
 
 def encoded(checkpoint, encoding):
-    fits = [t for t in candidates(checkpoint.architecture) if not encoding.refuses(checkpoint.weights[t].shape)]
+    fits = [
+        t for t in candidates(checkpoint.architecture) if not encoding.refuses(checkpoint.weights[t].shape)
+    ]
     assert len(fits) >= 8
     return edited(checkpoint, *(Encode(t, encoding) for t in fits))
 
@@ -52,7 +54,7 @@ def five_heads(checkpoint):
 
 
 CASES = {
-    **{f"same-{name}": (name, lambda c: c, "stock") for name in MODELS},
+    **{f"same-{name}": (name, lambda c: c, "stock") for name in ("bert", "bert-masked", "roberta", "qwen3")},
     **{f"ffn-{name}": (name, uniform_ffn, "stock") for name in ("bert-class", "distilbert", "vit", "deit", "qwen2")},
     "queries-llama": ("llama", lambda c: edited(c, *(keep(f"b{i}.attn.group", (1,)) for i in range(3))), "stock"),
     "depth-bert": ("bert", lambda c: edited(c, Drop("b1")), "stock"),
@@ -87,7 +89,9 @@ def sources(tmp_path_factory):
     folder = tmp_path_factory.mktemp("sources")
     six = tf.LlamaConfig(**{**DECODER, "num_key_value_heads": 6})
     perturbed(tf.LlamaForCausalLM(six)).save_pretrained(folder / "llama-six")
-    return {name: load(made(name, folder / name)) for name in MODELS} | {"llama-six": load(folder / "llama-six")}
+    return {name: load(made(name, folder / name)) for name in MODELS} | {
+        "llama-six": load(folder / "llama-six")
+    }
 
 
 @pytest.fixture(scope="module")
@@ -103,8 +107,38 @@ def runs(sources, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def verified(runs):
-    return verify_all([folder for _, _, folder in runs.values()])
+def wrong(sources, tmp_path_factory):
+    """A folder with another value in its weights, and one whose configuration has another width."""
+    root = tmp_path_factory.mktemp("wrong")
+    for name in ("damaged", "short"):
+        record(sources["vit"], export_model(sources["vit"], root / name / "model"), root / name)
+    weights, config = root / "damaged/model/model.safetensors", root / "short/model/config.json"
+    data = bytearray(weights.read_bytes())
+    data[-1] ^= 0x41
+    weights.write_bytes(bytes(data))
+    config.write_text(config.read_text().replace('"intermediate_size": 40', '"intermediate_size": 41'))
+    return root / "damaged", root / "short"
+
+
+@pytest.fixture(scope="module")
+def onnx_run(sources, tmp_path_factory):
+    """An image model with an ONNX graph beside it."""
+    folder = tmp_path_factory.mktemp("onnx")
+    exported = export_model(ragged_encoder(sources["vit"]), folder / "model", onnx=True)
+    record(ragged_encoder(sources["vit"]), exported, folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def verified(runs, wrong, onnx_run):
+    """One fresh process for everything (and one for the native dialect)."""
+    return verify_all([*(folder for _, _, folder in runs.values()), *wrong, onnx_run])
+
+
+def test_an_onnx_graph_is_verified_beside_the_model(onnx_run, verified):
+    both = verified[onnx_run]
+    assert [v.runtime for v in both] == ["transformers", "onnxruntime"]
+    assert all(v.passed and v.max_abs_diff <= 1e-5 for v in both)
 
 
 @pytest.mark.parametrize("name", sorted(CASES))
@@ -181,7 +215,9 @@ def test_remote_code_generates_what_we_generate(name, runs):
     settings = dict(attention_mask=torch.ones_like(ids), max_new_tokens=9, pad_token_id=0, eos_token_id=None)
     assert torch.equal(model.generate(ids, do_sample=False, **settings), wanted)
     assert torch.equal(model.generate(ids, do_sample=False, use_cache=False, **settings), wanted)
-    beams = [model.generate(ids, num_beams=3, do_sample=False, use_cache=c, **settings) for c in (True, False)]
+    beams = [
+        model.generate(ids, num_beams=3, do_sample=False, use_cache=c, **settings) for c in (True, False)
+    ]
     assert torch.equal(*beams)
 
 
@@ -202,7 +238,9 @@ def test_remote_code_saves_itself_again(runs, tmp_path):
     remote(runs, "int8-llama").save_pretrained(tmp_path)
     once, again = (load_file(p / "model.safetensors") for p in (runs["int8-llama"][1].folder, tmp_path))
     assert sorted(once) == sorted(again)
-    assert all(torch.equal(once[name], again[name]) and once[name].dtype == again[name].dtype for name in once)
+    assert all(
+        torch.equal(once[name], again[name]) and once[name].dtype == again[name].dtype for name in once
+    )
 
 
 def test_remote_code_runs_in_bfloat16_with_exact_scales(runs):
@@ -222,29 +260,19 @@ def test_remote_code_says_what_it_does_not_take(runs):
     assert isinstance(model(ids, return_dict=False), tuple)
 
 
-def damaged(folder):
-    """Another value in the middle of the weights."""
-    path = folder / "model" / "model.safetensors"
-    data = bytearray(path.read_bytes())
-    data[-1] ^= 0x41
-    path.write_bytes(bytes(data))
-
-
-def test_verify_finds_a_damaged_weight_and_a_missing_tensor(sources, tmp_path):
-    for name in ("whole", "damaged", "short"):
-        exported = export_model(sources["vit"], tmp_path / name / "model")
-        record(sources["vit"], exported, tmp_path / name)
-    damaged(tmp_path / "damaged")
-    (tmp_path / "short/model/config.json").write_text(
-        (tmp_path / "short/model/config.json").read_text().replace('"intermediate_size": 40', '"intermediate_size": 41')
-    )
-    found = verify_all([tmp_path / name for name in ("whole", "damaged", "short")])
-    states = {folder.name: v[0] for folder, v in found.items()}
-    assert states["whole"].passed and not states["damaged"].passed and not states["short"].passed
-    assert states["damaged"].max_abs_diff > 1e-5 and states["short"].error
+def test_verify_finds_a_damaged_weight_and_a_wrong_shape(wrong, verified):
+    broken, short = (verified[folder] for folder in wrong)
+    assert not broken[0].passed and broken[0].max_abs_diff > 1e-5 and not broken[0].error
     with pytest.raises(MismatchError, match=r"logits differs by .* in transformers") as error:
-        verify(tmp_path / "damaged")
+        checked(wrong[0], broken)
     assert error.value.exit_code == 8
+    with pytest.raises(MismatchError, match="does not run in transformers"):
+        checked(wrong[1], short)
+
+
+def test_verify_runs_in_a_process_of_its_own(runs):
+    (found,) = verify(runs["int8-vit"][2])
+    assert found.passed and found.runtime == "transformers"
 
 
 def test_a_verification_without_common_outputs_fails(verified):
@@ -256,4 +284,10 @@ def test_a_verification_without_common_outputs_fails(verified):
 
 def test_the_record_is_plain_json(runs):
     facts = json.loads((runs["same-bert"][2] / RECORD).read_text())
-    assert facts == {"model": "model", "dialect": "stock", "runtimes": ["transformers"], "tolerance": 1e-5, "seed": 0}
+    assert facts == {
+        "model": "model",
+        "dialect": "stock",
+        "runtimes": ["transformers"],
+        "tolerance": 1e-5,
+        "seed": 0,
+    }
