@@ -7,8 +7,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from math import prod
 from pathlib import Path
+from shutil import copyfile
 from typing import TYPE_CHECKING, Any
 
+from archtool.checkpoint.atomic import guard_disk
 from archtool.checkpoint.folder import copy_sidecars, read_json
 from archtool.checkpoint.shards import INDEX_NAME
 from archtool.checkpoint.writer import (
@@ -23,7 +25,7 @@ from archtool.checkpoint.writer import (
 )  # fmt: skip
 from archtool.families.names import Entry
 from archtool.families.registry import family_named
-from archtool.model.checkpoint import Checkpoint
+from archtool.model.checkpoint import Checkpoint, Source
 from archtool.model.files import FileTensor, file_tensors
 from archtool.model.layout import join
 from archtool.model.lazy import Lazy, blocks, load
@@ -32,6 +34,8 @@ from archtool.progress import SILENT, Progress
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+TOKENIZER = "tokenizer.bin"
 
 
 def save(
@@ -60,9 +64,19 @@ def save(
         (folder / ARCHITECTURE).write_text(
             architecture_json(checkpoint.architecture, checkpoint.plan), encoding="utf-8"
         )
-    if checkpoint.source.folder is not None:
-        copy_sidecars(checkpoint.source.folder, folder)
+    _write_sidecars(checkpoint.source, folder)
     return written
+
+
+def _write_sidecars(source: Source, folder: Path) -> None:
+    """The files that travel along; a scored-BPE file gets the name under which data loading finds it."""
+    tokenizer = source.tokenizer
+    for place in (source.folder, tokenizer):
+        if place is not None and place.is_dir():
+            copy_sidecars(place, folder)
+    if tokenizer is not None and tokenizer.is_file():
+        with guard_disk(folder / TOKENIZER):
+            copyfile(tokenizer, folder / TOKENIZER)
 
 
 def write_weights(
