@@ -16,6 +16,9 @@ FAMILIES: Table = {
     "deit": ("archtool.families.deit:Deit", "DeiT with class and distillation heads, Hugging Face names"),
     "timm_vit": ("archtool.families.timm_vit:TimmVit", "ViT and DeiT with timm's names"),
     "llama": ("archtool.families.llama:Llama", "Llama 2/3, Mistral, Qwen2, Qwen3"),
+    "gemma2": ("archtool.families.gemma2:Gemma2", "Gemma-2"),
+    "phi3": ("archtool.families.phi3:Phi3", "Phi-3 with fused projections"),
+    "gpt2": ("archtool.families.gpt2:Gpt2", "GPT-2"),
 }
 
 OPERATORS: Table = {

@@ -38,6 +38,13 @@ MODELS = {
     "qwen2": lambda: tf.Qwen2ForCausalLM(
         tf.Qwen2Config(**{k: v for k, v in DECODER.items() if k != "head_dim"}, tie_word_embeddings=True)
     ),
+    "gemma2": lambda: tf.Gemma2ForCausalLM(tf.Gemma2Config(**DECODER, sliding_window=5)),
+    "phi3": lambda: tf.Phi3ForCausalLM(
+        tf.Phi3Config(**{k: v for k, v in DECODER.items() if k != "head_dim"}, pad_token_id=0)
+    ),
+    "gpt2": lambda: tf.GPT2LMHeadModel(
+        tf.GPT2Config(vocab_size=61, n_embd=48, n_layer=3, n_head=4, n_positions=64)
+    ),
     "qwen3": lambda: tf.Qwen3ForCausalLM(tf.Qwen3Config(**DECODER)),
 }
 

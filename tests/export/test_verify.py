@@ -54,23 +54,23 @@ def five_heads(checkpoint):
 
 
 CASES = {
-    **{f"same-{name}": (name, lambda c: c, "stock") for name in ("bert", "bert-masked", "roberta", "qwen3")},
+    **{f"same-{name}": (name, lambda c: c, "stock") for name in ("bert", "bert-masked", "roberta", "qwen3", "gpt2", "phi3", "gemma2")},
     **{f"ffn-{name}": (name, uniform_ffn, "stock") for name in ("bert-class", "distilbert", "vit", "deit", "qwen2")},
     "queries-llama": ("llama", lambda c: edited(c, *(keep(f"b{i}.attn.group", (1,)) for i in range(3))), "stock"),
     "depth-bert": ("bert", lambda c: edited(c, Drop("b1")), "stock"),
     "depth-llama": ("llama", lambda c: edited(c, Drop("b0")), "stock"),
     "heads-llama": ("llama-six", five_heads, "sibling"),
-    **{f"ragged-{name}": (name, ragged_decoder, "remote") for name in ("llama", "llama-class", "mistral", "qwen2")},
+    **{f"ragged-{name}": (name, ragged_decoder, "remote") for name in ("llama", "llama-class", "mistral", "qwen2", "gemma2", "phi3")},
     **{
         f"ragged-{name}": (name, ragged_encoder, "remote")
-        for name in ("bert", "bert-masked", "roberta", "distilbert", "vit", "deit")
+        for name in ("bert", "bert-masked", "roberta", "distilbert", "vit", "deit", "gpt2")
     },
     "ragged-qwen3": ("qwen3", lambda c: edited(c, keep("b0.ffn.hidden", range(40)), Drop("b1", "attn")), "remote"),
-    **{f"int8-{name}": (name, lambda c: encoded(c, INT8), "remote") for name in ("llama", "bert", "vit", "qwen2")},
+    **{f"int8-{name}": (name, lambda c: encoded(c, INT8), "remote") for name in ("llama", "bert", "vit", "qwen2", "gpt2", "phi3")},
     **{f"int4-{name}": (name, lambda c: encoded(c, INT4), "remote") for name in ("llama", "bert", "deit")},
     "int8-ragged": ("llama", lambda c: encoded(ragged_decoder(c), INT8), "remote"),
-    **{f"padded-{name}": (name, ragged_decoder, "padded") for name in ("llama", "mistral", "qwen2")},
-    **{f"padded-{name}": (name, ragged_encoder, "padded") for name in ("bert", "roberta", "vit", "deit")},
+    **{f"padded-{name}": (name, ragged_decoder, "padded") for name in ("llama", "mistral", "qwen2", "gemma2", "phi3")},
+    **{f"padded-{name}": (name, ragged_encoder, "padded") for name in ("bert", "roberta", "vit", "deit", "gpt2")},
     "padded-int8": ("bert", lambda c: encoded(c, INT8), "padded"),
     "padded-heads": ("vit", lambda c: edited(c, *(keep(f"b{i}.attn.kv", (0, 2)) for i in range(2))), "padded"),
     "native-llama": ("llama", ragged_decoder, "native"),
@@ -207,7 +207,9 @@ def remote(runs, name, auto="AutoModelForCausalLM", **kwargs):
     return getattr(transformers, auto).from_pretrained(folder, trust_remote_code=True, **kwargs).eval()
 
 
-@pytest.mark.parametrize("name", ["ragged-llama", "ragged-mistral", "int8-ragged"])
+@pytest.mark.parametrize(
+    "name", ["ragged-llama", "ragged-mistral", "int8-ragged", "ragged-gpt2", "ragged-gemma2"]
+)
 def test_remote_code_generates_what_we_generate(name, runs):
     checkpoint, _, _ = runs[name]
     model, ids = remote(runs, name), torch.arange(8).reshape(2, 4)
