@@ -189,7 +189,13 @@ class _Loop:
             with half:
                 losses: Mapping[str, Tensor] = self.objective(self.module, batch, generator)
             self.accelerator.backward(losses["loss"] / settings.accumulate)
-        return {name: float(value.detach()) for name, value in losses.items()}
+        return {name: self._mean(value.detach()) for name, value in losses.items()}
+
+    def _mean(self, value: Tensor) -> float:
+        """The mean over processes."""
+        if self.accelerator.num_processes == 1:
+            return float(value)
+        return float(self.accelerator.reduce(value, reduction="mean"))
 
     def _clipped(self) -> float:
         """Clip the gradient; returns its norm before that."""
