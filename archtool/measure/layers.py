@@ -108,7 +108,8 @@ def layer_signature(layer: Layer, tokens: int) -> str:
 
 def frame_signature(frame: Architecture) -> str:
     """All settings of a frame, its inputs and outputs."""
-    layers = "; ".join(_describe(dataclasses.replace(p.layer, name=p.name)) for p in frame.places)
+    named = ((f"{p.name}<{','.join(p.block.inputs)}>", p.layer) for p in frame.places)
+    layers = "; ".join(_describe(dataclasses.replace(layer, name=name)) for name, layer in named)
     outputs = ", ".join(f"{name}={block}" for name, block in frame.outputs)
     images = [f"{frame.fact[key]}" for key in ("image_height", "image_width") if key in frame.fact]
     return f"frame({', '.join((*frame.inputs, *images))} -> {outputs}): {layers}"

@@ -8,7 +8,8 @@ from archtool.errors import InputError, ResourceError, UsageError
 from archtool.measure.latency import LatencyResult, Point, measure_grid, measure_sessions
 from archtool.measure.machine import Peak, machine, machine_peak
 from archtool.measure.pinning import pinned
-from archtool.measure.runtimes import RUNTIMES, get_runtime
+from archtool.builtins import RUNTIMES
+from archtool.measure.runtimes import get_runtime
 from archtool.measure.statistics import bootstrap_ratio, compute_p95
 from archtool.measure.timing import TimingPlan, time_interleaved
 
