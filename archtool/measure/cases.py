@@ -83,7 +83,9 @@ class Workload:
     seed: int = 0
 
 
-def layer_stack(layer: BodyLayer, sizes: Mapping[str, int], inputs: tuple[str, ...], copies: int) -> Architecture:
+def layer_stack(
+    layer: BodyLayer, sizes: Mapping[str, int], inputs: tuple[str, ...], copies: int
+) -> Architecture:
     """``copies`` of a layer at the given sizes, one after another, behind an input ``hidden``."""
     name, own = layer.place.layer.name, dict(sizes)
     table = {layer.stream: own.pop(WIDTH)} | {axis: own.pop(axis) for axis, _ in layer.shared}
@@ -91,7 +93,7 @@ def layer_stack(layer: BodyLayer, sizes: Mapping[str, int], inputs: tuple[str, .
     for i in range(copies):
         blocks.append(Block(f"b{i}", (layer.place.layer,)))
         table |= {f"b{i}.{name}.{axis}": size for axis, size in own.items()}
-    outputs = (("hidden", blocks[-1].name),)
+    outputs = (("stream", blocks[-1].name),)
     return Architecture("", ("hidden", *inputs), tuple(blocks), tuple(table.items()), outputs)
 
 

@@ -5,11 +5,13 @@ runtime's overhead per call, unless one of the operators was measured as a whole
 `LatencyTable.validate` says how far such sums are from whole models.
 
 All entries of a table are stated at one speed of the machine: that of its reference network (see
-`archtool.measure.slope`), which is an entry itself.
+`archtool.measure.slope`), which is an entry itself. With one thread that computes in the calling thread, the
+thread's CPU time is taken, which on an idle machine is the latency and does not count other programs' turns.
 """
 
 import hashlib
 import json
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
@@ -125,7 +127,8 @@ class LatencyTable:
     ) -> None:
         engine = engine or get_runtime(runtime)
         self.scope = Scope(machine().id, engine.name, engine.version, threads, batch, length, dtype)
-        self._bench = Bench(engine, threads, dtype, plan or TimingPlan(min_seconds=0.4))
+        clock = time.thread_time_ns if threads == 1 and engine.in_caller else time.perf_counter_ns
+        self._bench = Bench(engine, threads, dtype, plan or TimingPlan(min_seconds=0.4), clock)
         self._store = store or LatencyStore()
         self._entries = {(entry.signature, entry.sizes): entry for entry in self._store.read(self.scope)}
 
