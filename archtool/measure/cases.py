@@ -13,10 +13,12 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from archtool.ir.architecture import Architecture, Block, Layer
 from archtool.ir.axes import Dim, dim
+from archtool.ir.cost import parameters
 from archtool.ir.operator import Operator, Site
 from archtool.ir.parts import Part
 from archtool.measure.inputs import example_inputs
 from archtool.measure.layers import WIDTH, BodyLayer, frame_signature, frame_sizes, require_body, split
+from archtool.measure.slope import FIRST_COPIES
 from archtool.measure.table import LatencyTable, ModelCase, OpCase
 
 if TYPE_CHECKING:
@@ -24,6 +26,10 @@ if TYPE_CHECKING:
 
 DEFAULT_AXES = ("kv", "hidden")
 """Axes that a grid varies unless told otherwise: attention heads and feed-forward widths."""
+
+
+MOST_FIRST_COPIES = 8
+"""Export takes time for every copy."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,7 +120,18 @@ def layer_case(arch: Architecture, layer: BodyLayer, sizes: Mapping[str, int], w
         return build(layer_stack(layer, sizes, tuple(_extra(arch, layer, work)), count), work.seed).eval()
 
     dynamic = _layer_dynamic(arch, _extra(arch, layer, work))
-    return OpCase(layer.signature, sizes, lambda: copies(1), inputs, dynamic, copies=copies)
+    first = _footprint_copies(arch, layer, sizes, work)
+    return OpCase(layer.signature, sizes, lambda: copies(1), inputs, dynamic, copies, first)
+
+
+def _footprint_copies(arch: Architecture, layer: BodyLayer, sizes: Mapping[str, int], work: Workload) -> int:
+    """How many copies weigh as much as the model's whole body, on average of the slope's two graphs.
+
+    Weights that stay in the cache between calls are faster than those of a model too large for it.
+    """
+    body = parameters(arch) - parameters(split(arch, work.length).frame)
+    alike = 2 * body / (3 * max(1, parameters(layer_stack(layer, sizes, (), 1))))
+    return min(MOST_FIRST_COPIES, max(FIRST_COPIES, round(alike)))
 
 
 def _extra(arch: Architecture, layer: BodyLayer, work: Workload) -> dict[str, Tensor]:

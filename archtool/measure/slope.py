@@ -146,13 +146,13 @@ def measure_slope(
     inputs: "Mapping[str, Tensor]",
     dynamic: Mapping[str, Mapping[int, str]],
     reference_ms: float,
+    copies: int = FIRST_COPIES,
 ) -> Slope:
-    """Measure one operator; ``build(n)`` gives ``n`` copies of it as one module.
+    """Measure one operator; ``build(n)`` gives ``n`` copies of it as one module, ``copies`` at first.
 
     Raises:
         ResourceError: even with `MAX_COPIES` the latency cannot be told from zero on this machine.
     """
-    copies = FIRST_COPIES
     while True:
         pair = [build(n) for n in (copies, 2 * copies)]
         fewer_ms, more_ms = bench.time(pair, inputs, dynamic, reference_ms)

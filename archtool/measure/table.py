@@ -21,7 +21,7 @@ from archtool.measure.interpolate import interpolate
 from archtool.measure.machine import machine
 from archtool.measure.repeat import build_copies, build_identity, can_chain
 from archtool.measure.runtimes import DEFAULT_RUNTIME, get_runtime
-from archtool.measure.slope import MAX_COPIES, Bench, measure_slope
+from archtool.measure.slope import FIRST_COPIES, MAX_COPIES, Bench, measure_slope
 from archtool.measure.statistics import compute_median, compute_p95
 from archtool.measure.store import Entry, LatencyStore, Scope, Sizes
 from archtool.measure.timing import TimingPlan
@@ -56,6 +56,7 @@ class OpCase:
         inputs: makes its inputs; the first is the one that copies hand on.
         dynamic: axes that vary in an exported graph; default: see `guess_dynamic`.
         copies: builds several in a row as one module; default: fresh modules, fed by each other if they can be.
+        first_copies: how many copies the smaller graph of the slope has at first.
         whole: measure one call, overhead included, instead of the slope over copies.
     """
 
@@ -65,6 +66,7 @@ class OpCase:
     inputs: "Callable[[], Mapping[str, Tensor]]"
     dynamic: Dynamic | None = None
     copies: "Callable[[int], nn.Module] | None" = None
+    first_copies: int = FIRST_COPIES
     whole: bool = False
 
 
@@ -156,7 +158,8 @@ class LatencyTable:
             if op.whole:
                 return self._measure_call(key, op.module(), inputs, dynamic)
             build = op.copies or _copies(op.module, inputs)
-            slope = measure_slope(self._bench, build, inputs, dynamic, self.measure_reference_ms())
+            reference_ms = self.measure_reference_ms()
+            slope = measure_slope(self._bench, build, inputs, dynamic, reference_ms, op.first_copies)
             self._keep(Entry(*key, **asdict(slope)))
         return self._entries[key]
 
