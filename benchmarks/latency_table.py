@@ -20,7 +20,7 @@ from archtool.ir.architecture import Architecture
 from archtool.measure.cases import Grid, Workload, grid_cases, model_case
 from archtool.measure.inputs import input_length
 from archtool.measure.store import LatencyStore
-from archtool.measure.subshapes import random_subshapes
+from archtool.measure.subshapes import calibration_shapes, random_subshapes
 from archtool.measure.table import LatencyTable, PredictionError
 from archtool.measure.timing import TimingPlan
 
@@ -48,6 +48,8 @@ def predict(arch: Architecture, runtime: str, given: argparse.Namespace) -> Pred
         plan = TimingPlan(min_seconds=0.02 if given.quick else given.seconds)
         table = LatencyTable(runtime, given.threads, 1, work.length, store=store, plan=plan)
         table.build(grid_cases(arch, grid, work))
+        known = calibration_shapes(arch, grid, work.length, given.seed)
+        table.calibrate([model_case(f"model {i}", shape, work) for i, shape in enumerate(known)])
         count = min(3, given.shapes) if given.quick else given.shapes
         shapes = random_subshapes(arch, grid, work.length, count, given.seed)
         return table.validate([model_case(f"sub-shape {i}", shape, work) for i, shape in enumerate(shapes)])
@@ -57,9 +59,8 @@ def report(name: str, runtime: str, error: PredictionError, given: argparse.Name
     """A table for people, then the claims."""
     print(f"{name} in {runtime}, {given.threads} threads, batch 1, length {given.length}")
     for row in error.rows:
-        print(
-            f"  {row.name}: predicted {row.predicted_ms:.3f} ms, measured {row.measured_ms:.3f} ms, {row.error_pct:+.1f} %"
-        )
+        times = f"predicted {row.predicted_ms:.3f} ms, measured {row.measured_ms:.3f} ms"
+        print(f"  {row.name}: {times}, {row.error_pct:+.1f} %")
     for part, value in (("median", error.median_pct), ("p95", error.p95_pct)):
         claim = f"latency-table.{name}.{runtime}.error_{part}_pct"
         print(

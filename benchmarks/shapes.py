@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def minilm(folder: Path, quick: bool = False) -> tuple[Checkpoint, nn.Module]:
-    """all-MiniLM-L6's shape (6 × 384, 12 heads, FFN 1536; ``quick``: 2 × 96): archtool's reading and transformers' own."""
+    """all-MiniLM-L6's shape (6 × 384, 12 heads, FFN 1536; ``quick``: 2 × 96): archtool's and transformers' model."""
     import torch
     from transformers import BertConfig, BertModel
 

@@ -26,6 +26,12 @@ def random_subshapes(
     return [_subshape(arch, grid, length, generator) for _ in range(count)]
 
 
+def calibration_shapes(arch: Architecture, grid: Grid, length: int, seed: int = 0) -> list[Architecture]:
+    """The architecture and two sub-shapes, drawn from another stream than `random_subshapes` with this seed."""
+    generator = random.Random(f"calibration {seed}")
+    return [arch, *(_subshape(arch, grid, length, generator) for _ in range(2))]
+
+
 def _subshape(arch: Architecture, grid: Grid, length: int, generator: random.Random) -> Architecture:
     body = split(arch, length).body
     bounds = _bounds(body, grid)

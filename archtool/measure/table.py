@@ -38,6 +38,9 @@ OVERHEAD = "overhead"
 REFERENCE = "reference"
 """The signature under which the latency of the reference network is kept."""
 
+CORRECTION = "correction "
+"""Before the signature of a whole-call operator: the ratio of measured to summed latency of models around it."""
+
 Dynamic = Mapping[str, Mapping[int, str]]
 """Input name → {axis: axis name} of the axes that vary in an exported graph."""
 
@@ -204,6 +207,32 @@ class LatencyTable:
                 phase.advance(note=f"{entry.signature} {dict(entry.sizes)}: {entry.median_ms:.4f} ms")
         return len(self._entries) - before
 
+    def calibrate(self, models: Sequence[ModelCase], progress: Progress = SILENT) -> float:
+        """Measure a few whole models once, and keep the median ratio of measured to summed latency as a correction.
+
+        Layers in a row do not disturb each other's caches as different layers do; what is left of that after
+        summing is the same for all models around one whole-call operator, which every model must have.
+
+        Raises:
+            InputError: no models, or models without the same whole-call operator.
+        """
+        keys = {self._correction_key(model.ops) for model in models}
+        if len(keys) != 1 or None in keys:
+            raise InputError(
+                "calibration needs models with one and the same operator that is measured as a whole"
+            )
+        (key,) = keys
+        assert key is not None
+        if key not in self._entries:
+            error = self.validate(models, progress)
+            ratios = [row.measured_ms / row.predicted_ms for row in error.rows]
+            self._keep(Entry(*key, compute_median(ratios), min(ratios), max(ratios), len(ratios), 0))
+        return self._entries[key].median_ms
+
+    def _correction_key(self, ops: Ops) -> "tuple[str, Sizes] | None":
+        calls = {entry.signature for entry in self._entries.values() if entry.copies == 0}
+        return next(((CORRECTION + signature, ()) for signature, _ in ops if signature in calls), None)
+
     def predict(self, signature: str, sizes: Mapping[str, int]) -> float:
         """Latency of one operator in ms, interpolated between measured sizes.
 
@@ -216,14 +245,17 @@ class LatencyTable:
     def predict_model(self, ops: Ops) -> float:
         """Latency of a whole model in ms: the sum over its operators, and the overhead where none holds it.
 
+        Where `calibrate` measured models around the same whole-call operator, the sum is corrected by their ratio.
+
         Raises:
             InputError: the overhead was not measured, or an operator lies outside the grid.
         """
         ops = list(ops)
         total_ms = sum(self.predict(signature, sizes) for signature, sizes in ops)
-        calls = {entry.signature for entry in self._entries.values() if entry.copies == 0}
-        if any(signature in calls for signature, _ in ops):
-            return total_ms
+        correction = self._correction_key(ops)
+        if correction is not None:
+            known = self._entries.get(correction)
+            return total_ms * (known.median_ms if known else 1.0)
         overhead = self._entries.get((OVERHEAD, ()))
         if overhead is None:
             raise InputError("the table holds no overhead yet", hint="call build first")

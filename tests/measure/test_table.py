@@ -169,6 +169,22 @@ def test_whole_calls_hold_the_overhead(tmp_path):
     assert table.predict_model([("mlp", {})]) == pytest.approx(OVERHEAD_MS + 2.0)
 
 
+def test_whole_models_correct_the_sum_around_one_frame(tmp_path):
+    table, engine = _known_table(tmp_path / "l.sqlite")
+    x = {"x": torch.ones(1, 4, 2)}
+    frame = OpCase("frame", {}, lambda: Costly(0.5), lambda: x, whole=True)
+    table.build([frame, _case("mlp", 1.0)])
+    ops = [("frame", {}), ("mlp", {})]
+    models = [ModelCase(f"{cost}", lambda cost=cost: Several(0.5, cost), x, ops) for cost in (1.0, 2.0, 3.0)]
+    assert table.calibrate(models) == pytest.approx((1.0 + 2.0) / 2.0)
+    assert table.predict_model(ops) == pytest.approx(3.0)
+    prepared = engine.prepared
+    assert table.calibrate(models) == pytest.approx(1.5) and engine.prepared == prepared
+    for wrong in ([], [ModelCase("no frame", lambda: Several(1.0), x, [("mlp", {})])]):
+        with pytest.raises(InputError, match="one and the same"):
+            table.calibrate(wrong)
+
+
 def test_slope_interval_holds_the_truth_under_shared_drift():
     noise = np.random.default_rng(0).normal(0, 0.02, size=(2, 200))
     drift = np.linspace(0, 3, 200)

@@ -132,13 +132,13 @@ def test_the_table_is_built_checked_and_extended(run, tmp_path, monkeypatch):
     steps = "[{bench: {table: true, points: 2, shapes: 3, seconds: 0, baseline: false}}]"
     result, lines = run(steps)
     record = result.records["latency_table"]
-    assert record["new"] == record["entries"] == 2 + 1 + 2 * 2 and len(measured) == 4
+    assert record["entries"] == 8 and record["new"] == 7 and len(measured) == 4  # and the correction
     assert len(record["rows"]) == 3 and record["length"] == 8 and len(record["hash"]) == 64
     for row in record["rows"]:
         assert row["error_pct"] == pytest.approx(100 * (row["predicted_ms"] / row["measured_ms"] - 1))
     assert result.metrics["table_error_median_pct"] == record["median_pct"] <= record["p95_pct"]
-    assert any("7 entries (7 new)" in line and "n=3" in line for line in lines)
-    assert len(LatencyStore().read(_scope(record))) == 7
+    assert any("8 entries (7 new)" in line and "n=3" in line for line in lines)
+    assert len(LatencyStore().read(_scope(record))) == 8
     (tmp_path / "run").rename(tmp_path / "earlier")
     assert run(steps)[0].records["latency_table"]["new"] == 0 and len(measured) == 4
 

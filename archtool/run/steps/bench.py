@@ -168,7 +168,7 @@ def _with_table(state: State, plan: BenchPlan, options: BenchOptions, context: C
     """The latency table of the first runtime, batch and length: built or extended, checked, recorded."""
     from archtool.measure.cases import Grid, Workload, grid_cases, model_case
     from archtool.measure.inputs import input_length
-    from archtool.measure.subshapes import random_subshapes
+    from archtool.measure.subshapes import calibration_shapes, random_subshapes
     from archtool.measure.table import LatencyTable
 
     arch, seed = state.checkpoint.architecture, context.seed
@@ -179,6 +179,8 @@ def _with_table(state: State, plan: BenchPlan, options: BenchOptions, context: C
     )
     grid = Grid(points=options.points)
     added = table.build(grid_cases(arch, grid, work), context.progress)
+    known = calibration_shapes(arch, grid, work.length, seed)
+    table.calibrate([model_case(f"model {i}", s, work) for i, s in enumerate(known)], context.progress)
     shapes = random_subshapes(arch, grid, work.length, options.shapes, seed)
     error = table.validate(
         [model_case(f"sub-shape {i}", s, work) for i, s in enumerate(shapes)], context.progress
