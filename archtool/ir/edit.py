@@ -11,9 +11,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from archtool.errors import InputError
-from archtool.ir.architecture import Architecture, Block, Layer
+from archtool.ir.architecture import Architecture, Block, Layer, Place
 from archtool.ir.axes import Dim, Selection, Selections, kept_indices
 from archtool.ir.encodings import Encoding, EncodingPlan
+from archtool.ir.operator import Flow
 from archtool.ir.table import Claim, claims, stored
 
 
@@ -209,7 +210,7 @@ def _drop_layer(arch: Architecture, what: Drop) -> Architecture:
     left = () if layer.post is None else (Layer(layer.name, None, post=layer.post, residual=False),)
     layers = tuple(kept for item in block.layers for kept in (left if item is layer else (item,)))
     blocks = tuple(replace(b, layers=layers) if b.name == block.name else b for b in arch.blocks)
-    return _without_unused(replace(arch, blocks=blocks))
+    return _without_unused(replace(arch, blocks=blocks), f"{what.block}.{what.layer}")
 
 
 def _drop_block(arch: Architecture, name: str) -> Architecture:
@@ -219,18 +220,40 @@ def _drop_block(arch: Architecture, name: str) -> Architecture:
     places = [p for p in arch.places if p.block is block]
     if len(entering) != 1 or not places or places[0].site.stream != places[-1].leaving:
         raise RefusedEdit(f"block {name} does not leave what enters it, so it cannot be dropped", "")
+    if _changes_flow(places):
+        raise RefusedEdit(f"block {name} changes the number of tokens, so it cannot be dropped", "")
     if any(b.share == name for b in arch.blocks):
         raise RefusedEdit(f"block {name} owns tensors that other blocks share", "Drop a block that shares instead.")
+    follower = arch.blocks[i + 1 : i + 2]
     rest = tuple(
-        replace(b, inputs=tuple(entering[0] if n == name else n for n in b.inputs))
+        replace(b, inputs=_rewired(b.inputs or ((name,) if b in follower and block.inputs else ()), name, entering[0]))
         for b in arch.blocks if b is not block
     )  # fmt: skip
     outputs = tuple((out, entering[0] if b == name else b) for out, b in arch.outputs)
-    return _without_unused(replace(arch, blocks=rest, outputs=outputs))
+    return _without_unused(replace(arch, blocks=rest, outputs=outputs), name)
 
 
-def _without_unused(arch: Architecture) -> Architecture:
-    """Without the sizes of axes that no operator has any more."""
+def _rewired(inputs: tuple[str, ...], gone: str, instead: str) -> tuple[str, ...]:
+    return tuple(instead if name == gone else name for name in inputs)
+
+
+def _changes_flow(places: Sequence[Place]) -> bool:
+    entering = flow = Flow(64 * 64, (64, 64))
+    for place in places:
+        if place.layer.op and place.layer.source == "previous":
+            flow = place.layer.op.out_flow(place.site, flow)
+    return flow != entering
+
+
+def _without_unused(arch: Architecture, dropped: str) -> Architecture:
+    """Without the sizes of axes that no operator has any more; refuses to leave a shared tensor without owner."""
+    left = {claim.name for claim in claims(arch)}
+    for claim in claims(arch):
+        if claim.spec.storage not in left:
+            raise RefusedEdit(
+                f"{dropped} owns {claim.spec.storage}, which {claim.place.name} shares",
+                "Drop a layer that shares instead.",
+            )
     gone = {axis for axis, _ in arch.sizes if axis.count(".") >= 2} - _local_axes(arch)
     return replace(arch, sizes=tuple((axis, n) for axis, n in arch.sizes if axis not in gone))
 

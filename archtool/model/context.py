@@ -10,6 +10,9 @@ from collections.abc import Callable, Hashable
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from archtool.ir.architecture import Architecture, flows
+from archtool.ir.operator import Flow
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -19,9 +22,10 @@ State = dict[str, Any]
 class Context:
     """One forward pass."""
 
-    def __init__(self, inputs: dict[str, Tensor], state: State | None) -> None:
+    def __init__(self, inputs: dict[str, Tensor], state: State | None, architecture: Architecture) -> None:
         self.inputs = inputs
         self.state = state
+        self.architecture = architecture
         self.place = ""
         self._memo: dict[Hashable, Any] = {}
 
@@ -29,6 +33,19 @@ class Context:
     def past(self) -> int:
         """Tokens seen before this pass."""
         return 0 if self.state is None else int(self.state.get("length", 0))
+
+    @property
+    def flow(self) -> Flow:
+        """What enters the layer that runs now: its tokens, their grid, their sequences."""
+        found: Flow = self.once("flows", self._flows)[self.place]
+        return found
+
+    def _flows(self) -> dict[str, Flow]:
+        first = self.inputs[self.architecture.inputs[0]]
+        grid = (first.shape[2], first.shape[3]) if first.dim() == 4 else None
+        entering = Flow(grid[0] * grid[1], grid) if grid else Flow(first.shape[1])
+        names = (f"{place.block.name}.{place.layer.name}" for place in self.architecture.places)
+        return dict(zip(names, flows(self.architecture, entering), strict=True))
 
     @cached_property
     def positions(self) -> Tensor:

@@ -72,7 +72,7 @@ def _mask_norms(model: Model, chosen: Mapping[str, Selection]) -> None:
     for claim in claims(model.architecture):
         path = f"{claim.place.name}.{claim.part}"
         module = model.get_submodule(path.rsplit(".", 1)[0])._modules.get(claim.part)
-        if isinstance(module, Norm) and any(axis in chosen for axis in claim.spec.dims[0].axes()):
+        if isinstance(module, Norm) and module.kind != "batch" and any(axis in chosen for axis in claim.spec.dims[0].axes()):
             mask = mask_of(claim.spec.dims[0], model.architecture.size, chosen)
             _replace(model, path, MaskedNorm(module, mask))
 
