@@ -46,7 +46,15 @@ class Encode:
     encoding: Encoding
 
 
-Decision = Select | Drop | Encode
+@dataclass(frozen=True)
+class Unshare:
+    """Give a block its own copy of the tensors that it shares, or one layer its own copy of a tied tensor."""
+
+    block: str
+    layer: str = ""
+
+
+Decision = Select | Drop | Encode | Unshare
 
 
 @dataclass(frozen=True)
@@ -68,11 +76,22 @@ class Edit:
 
 @dataclass(frozen=True)
 class Step:
-    """One stage of applying an edit: the architecture before and after, and the selections between them."""
+    """One stage of applying an edit.
+
+    Attributes:
+        before / after: the architecture on both sides.
+        selections: by axis.
+        copies: storage that is new in ``after`` → the storage whose values it starts with.
+    """
 
     before: Architecture
     after: Architecture
-    selections: Mapping[str, Selection]
+    selections: Mapping[str, Selection] = field(default_factory=dict)
+    copies: Mapping[str, str] = field(default_factory=dict)
+
+    def plan(self, before: EncodingPlan) -> EncodingPlan:
+        """The encodings of what is left; a copy is stored as its source."""
+        return EncodingPlan().with_entries({s: before.of(self.copies.get(s, s)) for s in stored(self.after)})
 
 
 def steps(arch: Architecture, edit: Edit) -> tuple[Step, ...]:
@@ -96,7 +115,12 @@ def steps(arch: Architecture, edit: Edit) -> tuple[Step, ...]:
         elif isinstance(decision, Drop):
             flush()
             after = drop(arch, decision)
-            done.append(Step(arch, after, {}))
+            done.append(Step(arch, after))
+            arch = after
+        elif isinstance(decision, Unshare):
+            flush()
+            after, copies = unshare(arch, decision)
+            done.append(Step(arch, after, {}, copies))
             arch = after
     flush()
     return tuple(done)
@@ -106,6 +130,8 @@ def edited(arch: Architecture, plan: EncodingPlan, edit: Edit) -> tuple[Architec
     """The architecture and plan after an edit."""
     stages = steps(arch, edit)
     after = stages[-1].after if stages else arch
+    for step in stages:
+        plan = step.plan(plan)
     changes = {d.tensor: d.encoding for d in edit.decisions if isinstance(d, Encode)}
     return after, checked_plan(after, plan.with_entries(changes))
 
@@ -178,7 +204,7 @@ def _check_shared(arch: Architecture, selections: Selections) -> None:
                 raise RefusedEdit(
                     f"{claim.spec.storage} is shared by {other.place.name} and {claim.place.name}; "
                     f"the selection would cut it differently for each",
-                    "Select the same entries at both, or un-share the tensor first.",
+                    "Select the same entries at both, or put an Unshare decision before.",
                 )
 
 
@@ -200,6 +226,28 @@ def drop(arch: Architecture, what: Drop) -> Architecture:
     if what.block not in arch.index:
         raise RefusedEdit(f"there is no block {what.block!r}", f"Blocks: {', '.join(arch.index)}.")
     return _drop_layer(arch, what) if what.layer else _drop_block(arch, what.block)
+
+
+def unshare(arch: Architecture, what: Unshare) -> tuple[Architecture, Mapping[str, str]]:
+    """The architecture in which a block or layer owns its tensors, and where their values come from."""
+    if what.block not in arch.index:
+        raise RefusedEdit(f"there is no block {what.block!r}", f"Blocks: {', '.join(arch.index)}.")
+    block = arch.block(what.block)
+    layers = tuple(_untied(layer) if layer.name == what.layer else layer for layer in block.layers)
+    own = replace(block, layers=layers) if what.layer else replace(block, share="")
+    if own == block:
+        raise RefusedEdit(f"{what.block}{'.' * bool(what.layer)}{what.layer} shares no tensor", "")
+    mine, prefix = f"{own.owner}.", f"{block.owner}."
+    sizes = {mine + axis.removeprefix(prefix): n for axis, n in arch.sizes if axis.startswith(prefix)}
+    blocks = tuple(own if b is block else b for b in arch.blocks)
+    after = replace(arch, blocks=blocks, sizes=tuple({**arch.size, **sizes}.items()))
+    storage = {claim.name: claim.spec.storage for claim in claims(arch)}
+    new = [name for name in stored(after) if name not in stored(arch)]
+    return after, {name: storage[prefix + name.removeprefix(mine)] for name in new}
+
+
+def _untied(layer: Layer) -> Layer:
+    return replace(layer, op=replace(layer.op, tie="")) if getattr(layer.op, "tie", "") and layer.op else layer  # type: ignore[call-arg]
 
 
 def _drop_layer(arch: Architecture, what: Drop) -> Architecture:
