@@ -4,4 +4,26 @@ The Python API mirrors the command line; every name below is imported only when 
 ``import archtool`` costs no torch.
 """
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from archtool.model.checkpoint import Checkpoint
+
 __version__ = "0.1.0"
+
+
+def load(path: str, names: str | None = None, allow_config: tuple[str, ...] = ()) -> "Checkpoint":
+    """Open a model folder, file or hub id; ``names`` is a table of the file's own tensor names.
+
+    Raises:
+        InputError: unknown architecture or feature, or files that do not hold exactly its tensors.
+    """
+    from pathlib import Path
+
+    if names is not None:
+        from archtool.config.name_table import load_with_names
+
+        return load_with_names(Path(path), Path(names))
+    from archtool.model.load import load as load_checkpoint
+
+    return load_checkpoint(path, allow_config)

@@ -6,6 +6,7 @@ Steps come from the registry and get their commands from `archtool.cli.verbs`.
 from collections.abc import Mapping
 
 COMMANDS: Mapping[str, tuple[str, str, str]] = {
+    "inspect": ("archtool.cli.commands.inspect:app", "Show a checkpoint block by block.", "Look"),
     "run": ("archtool.cli.commands.run:app", "Run a recipe: model, data and steps in one file.", "Run"),
     "report": ("archtool.cli.commands.report:app", "Write the report of a run directory again.", "Run"),
     "recipes": ("archtool.cli.commands.recipes:app", "List, show, copy and check recipes.", "Run"),

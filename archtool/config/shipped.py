@@ -5,18 +5,26 @@ from pathlib import Path
 from archtool.errors import RecipeError
 from archtool.registry import suggestion
 
+NAME_TABLES = "names"
+
+
+def shipped_folder(name: str) -> Path:
+    """A folder of shipped YAML: inside an installed package, or beside it in a source checkout."""
+    package = Path(__file__).resolve().parent.parent
+    installed = package / f"_{name}"
+    return installed if installed.is_dir() else package.parent / name
+
 
 def recipe_root() -> Path:
-    """The folder of shipped recipes: inside an installed package, or beside it in a source checkout."""
-    package = Path(__file__).resolve().parent.parent
-    installed = package / "_recipes"
-    return installed if installed.is_dir() else package.parent / "recipes"
+    """The folder of shipped recipes."""
+    return shipped_folder("recipes")
 
 
 def shipped_recipes() -> dict[str, Path]:
-    """Name (path without suffix, such as ``language/prune-half``) → file."""
+    """Name (path without suffix, such as ``language/prune-half``) → file; name tables are not recipes."""
     root = recipe_root()
-    return {path.relative_to(root).with_suffix("").as_posix(): path for path in sorted(root.rglob("*.yaml"))}
+    paths = [path for path in sorted(root.rglob("*.yaml")) if path.parent != root / NAME_TABLES]
+    return {path.relative_to(root).with_suffix("").as_posix(): path for path in paths}
 
 
 def find_recipe(text: str) -> Path:

@@ -32,12 +32,16 @@ class Source:
         config: the original configuration.
         shards: the original files and their tensors, to write the same layout again.
         carried: file tensors that are kept verbatim, by name.
+        ignored: file tensors that the user's name table leaves out.
+        tokenizer: a tokenizer (a scored-BPE file or a folder) that a name table names; it travels along.
     """
 
     folder: Path | None = None
     config: Mapping[str, Any] = field(default_factory=dict)
     shards: tuple[Shard, ...] = ()
     carried: Mapping[str, Lazy] = field(default_factory=dict)
+    ignored: tuple[str, ...] = ()
+    tokenizer: Path | None = None
 
 
 @dataclass(frozen=True)

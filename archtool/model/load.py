@@ -6,7 +6,8 @@ Every tensor in the files is claimed exactly once, or loading stops with the nam
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import replace
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -82,11 +83,7 @@ def bind(
         weights.update(_pieces(store, tensor))
     claimed = {tensor.name for tensor in tensors}
     carried = {n: _verbatim(store, n) for n in store.infos if n not in claimed}
-    return Checkpoint(arch, plan, weights, _with_carried(source, carried))
-
-
-def _with_carried(source: Source, carried: Mapping[str, Lazy]) -> Source:
-    return Source(source.folder, source.config, source.shards, carried)
+    return Checkpoint(arch, plan, weights, replace(source, carried=carried))
 
 
 def _pieces(store: TensorStore, tensor: FileTensor) -> dict[str, Lazy]:

@@ -153,7 +153,7 @@ def _finished(plan: Plan, folder: RunDir) -> RunResult | None:
     done = folder.journal.events("done")
     if not done:
         return None
-    found = json.loads(folder.metrics.read_text(encoding="utf-8"))
+    found = json.loads(folder.result.read_text(encoding="utf-8"))
     return RunResult(plan.folder, found["metrics"], found["records"], done[-1]["hash"], cached=True)
 
 
@@ -233,7 +233,7 @@ class _Run:
             {key: record[key] for key in ("verb", "seconds", "metrics")}
             for record in self.folder.journal.events("step")
         ]
-        write_json(self.folder.metrics, {"metrics": metrics, "records": records, "steps": steps})
+        write_json(self.folder.result, {"metrics": metrics, "records": records, "steps": steps})
         self._record_times(steps)
         self._move_out(saved)
         self.hooks.finish(self.folder.path)

@@ -16,7 +16,7 @@ from archtool.run.journal import Journal
 
 OWN_FILES = (
     "recipe.lock.yaml", "provenance.json", "journal.jsonl", "edit.json", "edit.safetensors",
-    "metrics.json", "report.html", "report.csv", "report.json", "model", ".work",
+    "result.json", "metrics.json", "report.html", "report.csv", "report.json", "model", ".work",
 )  # fmt: skip
 """What ``--force`` may delete from a run directory; anything else there is the user's."""
 
@@ -38,9 +38,9 @@ class RunDir:
         return self.path / "provenance.json"
 
     @property
-    def metrics(self) -> Path:
+    def result(self) -> Path:
         """The results."""
-        return self.path / "metrics.json"
+        return self.path / "result.json"
 
     @property
     def model(self) -> Path:

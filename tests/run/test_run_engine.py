@@ -38,7 +38,7 @@ def test_a_run_leaves_the_whole_folder(tmp_path, model, hooks):
     assert (out / "model" / "weights.txt").read_text() == "parentabb"
     assert result.metrics == {"characters": 9.0, "parent_characters": 6.0}
     assert (out / "edit.json").read_text().splitlines() == ["append a x1", "append b x2"]
-    found = json.loads((out / "metrics.json").read_text())
+    found = json.loads((out / "result.json").read_text())
     assert found["metrics"] == result.metrics and [s["verb"] for s in found["steps"]][:2] == [
         "append",
         "measure",
@@ -51,7 +51,7 @@ def test_a_run_leaves_the_whole_folder(tmp_path, model, hooks):
     )
     assert [step["verb"] for step in record["seconds"]] == ["append", "measure", "append", "measure"]
     assert sorted(p.name for p in out.iterdir()) == sorted(
-        ["model", "edit.json", "metrics.json", "provenance.json", "recipe.lock.yaml", "journal.jsonl"]
+        ["model", "edit.json", "result.json", "provenance.json", "recipe.lock.yaml", "journal.jsonl"]
     )
 
 

@@ -19,8 +19,8 @@ def report(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="A run directory.")], json: Json = False
 ) -> None:
     """Write the report of a run directory again."""
-    if not (folder / "metrics.json").is_file():
-        hint = "give the folder that --out named; a run writes metrics.json when it is done"
+    if not (folder / "result.json").is_file():
+        hint = "give the folder that --out named; a run writes result.json when it is done"
         raise InputError(f"{folder} is not a finished run", hint)
     from archtool.registry import resolve
 

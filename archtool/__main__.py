@@ -1,0 +1,5 @@
+"""``python -m archtool``: the command line."""
+
+from archtool.cli.main import main
+
+main()

@@ -1,0 +1,1 @@
+"""Steps: one verb per file; each is a recipe step and a command."""

@@ -1,0 +1,67 @@
+"""What all editing steps share: absolute budgets, applying the edit, and recording what was decided."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from archtool.run.assess import assess
+from archtool.run.step import Context, Estimate, State
+
+if TYPE_CHECKING:
+    from archtool.budget.language import Budget
+    from archtool.ir.edit import Edit
+    from archtool.model.checkpoint import Checkpoint
+
+
+def absolute(budget: str, state: State, context: Context) -> Budget:
+    """The budget with relative terms resolved against the step's input."""
+    from archtool.budget.language import parse_budget
+    from archtool.model.costs import Workload, costs
+
+    return parse_budget(budget).resolve(costs(state.checkpoint, Workload(context.recipe.length)))
+
+
+def finish(state: State, edit: Edit, child: Checkpoint, context: Context, budget: Budget | None, verb: str) -> State:
+    """The next state after an edit: applied, assessed and recorded."""
+    from archtool.ir.codec import to_json
+
+    after = replace(state, checkpoint=child, edits=(*state.edits, to_json(edit)))
+    after = assess(after, context)
+    records = dict(after.records)
+    records["budgets"] = [*records.get("budgets", []), *_checks(budget, after, verb)]
+    records["notes"] = [*records.get("notes", []), *({"what": what, "reason": why} for what, why in edit.notes)]
+    records["scores"] = {**records.get("scores", {}), **_scores(edit)}
+    return replace(after, records=records)
+
+
+def _checks(budget: Budget | None, state: State, verb: str) -> list[dict[str, Any]]:
+    terms = budget.terms if budget else ()
+    return [
+        {"request": f"{verb} {term}", "metric": term.metric, "limit": term.value, "achieved": state.metrics[term.metric],
+         "met": state.metrics[term.metric] <= term.value}
+        for term in terms if term.metric in state.metrics
+    ]  # fmt: skip
+
+
+def _scores(edit: Edit) -> dict[str, float]:
+    """Mean score of the removed units of each axis, for the report's strip."""
+    from archtool.ir.edit import Select
+
+    found = {}
+    for decision in edit.decisions:
+        if isinstance(decision, Select) and decision.scores and decision.selection.per is None:
+            kept = set(decision.selection.keep)
+            removed = [s for i, s in enumerate(decision.scores) if i not in kept]
+            found[decision.selection.axis] = sum(removed) / len(removed) if removed else 0.0
+    return found
+
+
+def disk_estimate(state: State) -> Estimate:
+    """A whole copy of the weights at most."""
+    if state.checkpoint is None:
+        return Estimate()
+    from archtool.model.costs import stored_bytes
+
+    nbytes = stored_bytes(state.checkpoint)
+    return Estimate(seconds=nbytes / 2e8, memory_bytes=min(nbytes, 1_000_000_000), disk_bytes=nbytes)

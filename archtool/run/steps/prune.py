@@ -1,0 +1,88 @@
+"""``prune``: narrow ffn layers and heads, or drop blocks, until the budget holds."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+from archtool.config.fields import BudgetText
+from archtool.errors import UsageError
+from archtool.run.step import Context, Estimate, Shared, State, Step, StepOptions, option
+
+if TYPE_CHECKING:
+    from archtool.ir.edit import Edit
+    from archtool.model.checkpoint import Checkpoint
+
+
+class PruneOptions(StepOptions):
+    """Options of ``prune``."""
+
+    budget: BudgetText | None = option(None, "What the result may cost, e.g. params=0.5x.", panel="Budget")
+    criterion: Literal["magnitude"] = option("magnitude", "How units are scored.")
+    units: tuple[str, ...] = option(("ffn", "heads"), "Kinds of units to narrow: ffn, heads, queries, qk, v.")
+    blocks: int = option(0, "Blocks to drop, weakest first, before widths are cut.", ge=0)
+    multiple: int = option(1, "Round widths down to a multiple of this.", ge=1)
+
+
+class Prune(Step[PruneOptions]):
+    """Structured pruning."""
+
+    name: ClassVar[str] = "prune"
+    Options = PruneOptions
+    summary: ClassVar[str] = "Make a checkpoint structurally smaller."
+    examples: ClassVar[tuple[str, str]] = (
+        "archtool prune MiniLM --budget params=0.8x --task similarity --data stsb-en-dev.csv",
+        "archtool prune my-llama --budget size=500MB --units ffn --protect b0 --out smaller",
+    )
+    shared: ClassVar[tuple[Shared, ...]] = (
+        "task", "data", "columns", "length", "threads", "device", "dtype", "protect", "recover", "require",
+    )  # fmt: skip
+
+    def estimate(self, state: State, options: PruneOptions) -> Estimate:
+        """Two passes over the weights."""
+        from archtool.run.steps.editing import disk_estimate
+
+        return disk_estimate(state)
+
+    def run(self, state: State, options: PruneOptions, context: Context) -> State:
+        """Drop blocks, then find the largest uniform width within the budget."""
+        from archtool.model.apply import apply
+        from archtool.run.steps.editing import absolute, finish
+
+        if options.budget is None and not options.blocks:
+            raise UsageError("prune needs a budget or a number of blocks", "Give --budget params=0.5x or --blocks 2.")
+        budget = absolute(options.budget, state, context) if options.budget else None
+        edit = _depth(state.checkpoint, options, context)
+        if budget is not None:
+            edit = _widths(apply(state.checkpoint, edit), edit, options, context, budget)
+        return finish(state, edit, apply(state.checkpoint, edit), context, budget, "prune")
+
+
+def _depth(checkpoint: Checkpoint, options: PruneOptions, context: Context) -> Edit:
+    from archtool.ir.edit import Edit
+    from archtool.transforms.prune.depth import block_scores, drop_weakest
+
+    if not options.blocks:
+        return Edit("prune", ())
+    return drop_weakest(block_scores(checkpoint, progress=context.progress), options.blocks)
+
+
+def _widths(checkpoint: Checkpoint, before: Edit, options: PruneOptions, context: Context, budget: object) -> Edit:
+    from dataclasses import replace
+
+    from archtool.budget.language import Budget
+    from archtool.model.apply import apply
+    from archtool.model.costs import Workload, costs
+    from archtool.transforms.prune.magnitude import scores
+    from archtool.transforms.units import check_patterns, unit_axes
+    from archtool.transforms.widths import largest_fraction, ranked
+
+    assert isinstance(budget, Budget)
+    check_patterns(checkpoint.architecture, context.recipe.protect)
+    axes = unit_axes(checkpoint.architecture, options.units, context.recipe.protect)
+    found = scores(checkpoint, axes, context.progress)
+    workload = Workload(context.recipe.length)
+    edit = largest_fraction(
+        checkpoint.architecture, ranked(found), budget, lambda e: costs(apply(checkpoint, e), workload),
+        "magnitude", options.multiple, found,
+    )  # fmt: skip
+    return replace(edit, decisions=(*before.decisions, *edit.decisions), notes=(*before.notes, *edit.notes))
