@@ -12,8 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from archtool.ir.architecture import Architecture, Block, Layer, Place
+from archtool.ir.architecture import Architecture, Block, Layer, Place, flows
 from archtool.ir.encodings import EncodingPlan
+from archtool.ir.operator import Flow
 from archtool.ir.parts import Kind, Part
 from archtool.ir.table import stored
 from archtool.model.context import Context, State
@@ -94,7 +95,7 @@ class Model(nn.Module):
 
     def forward(self, *, state: State | None = None, **inputs: Tensor) -> dict[str, Tensor]:
         """Run the graph; see the class docstring."""
-        ctx = Context(inputs, state, self.architecture)
+        ctx = Context(inputs, state, lambda: _flows(self.architecture, inputs[self.architecture.inputs[0]]))
         left: dict[str, Any] = {}
         current: Any = inputs[self.architecture.inputs[0]]
         for block in self.architecture.blocks:
@@ -112,6 +113,14 @@ class Model(nn.Module):
             source = entered if layer.source == "block" else x
             x, entered = run_layer(module, layer, source, x, ctx), source
         return x
+
+
+def _flows(arch: Architecture, first: Tensor) -> dict[str, Flow]:
+    """What enters each layer when the graph is fed ``first``: an image (B, C, H, W) or a sequence (B, T, ...)."""
+    grid = (first.shape[2], first.shape[3]) if first.dim() == 4 else None
+    entering = Flow(grid[0] * grid[1], grid) if grid else Flow(first.shape[1])
+    names = (f"{place.block.name}.{place.layer.name}" for place in arch.places)
+    return dict(zip(names, flows(arch, entering), strict=True))
 
 
 def _entering(block: Block, left: dict[str, Any], previous: Any) -> Any:

@@ -10,11 +10,12 @@ from collections.abc import Callable, Hashable
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from archtool.ir.architecture import Architecture, flows
-from archtool.ir.operator import Flow
-
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from archtool.ir.operator import Flow
+
+    FindFlows = Callable[[], dict[str, Flow]]
 
 State = dict[str, Any]
 
@@ -22,10 +23,10 @@ State = dict[str, Any]
 class Context:
     """One forward pass."""
 
-    def __init__(self, inputs: dict[str, Tensor], state: State | None, architecture: Architecture) -> None:
+    def __init__(self, inputs: dict[str, Tensor], state: State | None, find_flows: FindFlows | None = None) -> None:
         self.inputs = inputs
         self.state = state
-        self.architecture = architecture
+        self._find_flows = find_flows
         self.place = ""
         self._memo: dict[Hashable, Any] = {}
 
@@ -37,15 +38,10 @@ class Context:
     @property
     def flow(self) -> Flow:
         """What enters the layer that runs now: its tokens, their grid, their sequences."""
-        found: Flow = self.once("flows", self._flows)[self.place]
+        if self._find_flows is None:
+            raise TypeError(f"{self.place} needs a grid, which this kind of pass does not know")
+        found: Flow = self.once("flows", self._find_flows)[self.place]
         return found
-
-    def _flows(self) -> dict[str, Flow]:
-        first = self.inputs[self.architecture.inputs[0]]
-        grid = (first.shape[2], first.shape[3]) if first.dim() == 4 else None
-        entering = Flow(grid[0] * grid[1], grid) if grid else Flow(first.shape[1])
-        names = (f"{place.block.name}.{place.layer.name}" for place in self.architecture.places)
-        return dict(zip(names, flows(self.architecture, entering), strict=True))
 
     @cached_property
     def positions(self) -> Tensor:
