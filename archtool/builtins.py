@@ -16,6 +16,9 @@ FAMILIES: Table = {
     "deit": ("archtool.families.deit:Deit", "DeiT with class and distillation heads, Hugging Face names"),
     "timm_vit": ("archtool.families.timm_vit:TimmVit", "ViT and DeiT with timm's names"),
     "llama": ("archtool.families.llama:Llama", "Llama 2/3, Mistral, Qwen2, Qwen3"),
+    "gemma2": ("archtool.families.gemma2:Gemma2", "Gemma-2"),
+    "phi3": ("archtool.families.phi3:Phi3", "Phi-3, Phi-4"),
+    "gpt2": ("archtool.families.gpt2:Gpt2", "GPT-2"),
 }
 
 OPERATORS: Table = {
@@ -33,6 +36,7 @@ OPERATORS: Table = {
 STEPS: Table = {
     "train": ("archtool.run.steps.train:Train", "Train a model on data with the loss of its task."),
     "recover": ("archtool.run.steps.recover:Recover", "Distil the parent into the current model."),
+    "export": ("archtool.run.steps.export:Export", "Write a model so that other programs load it."),
     "eval": ("archtool.run.steps.evaluate:Eval", "Measure a model's quality on data."),
     "prune": ("archtool.run.steps.prune:Prune", "Make a checkpoint structurally smaller."),
     "quantize": ("archtool.run.steps.quantize:Quantize", "Make a checkpoint's numbers smaller."),

@@ -41,6 +41,7 @@ class Llama(Decoder):
         },
     }  # fmt: skip
     ignored: tuple[str, ...] = ("attention_dropout", "hidden_dropout", "pretraining_tp", "classifier_dropout")
+    off: ClassVar[Mapping[str, Any]] = {"use_mrope": False, "rope_interleaved": False}
     act_key, act_default = "hidden_act", "silu"
 
     def _body(self, c: Config, draft: Draft) -> None:

@@ -11,7 +11,12 @@ from tests.families.parity import perturbed
 torch.set_num_threads(1)
 TEXT = dict(vocab_size=61, hidden_size=48, num_hidden_layers=3, intermediate_size=64)
 IMAGE = dict(
-    hidden_size=32, num_hidden_layers=2, num_attention_heads=4, intermediate_size=40, image_size=16, patch_size=8
+    hidden_size=32,
+    num_hidden_layers=2,
+    num_attention_heads=4,
+    intermediate_size=40,
+    image_size=16,
+    patch_size=8,
 )
 ENCODER = dict(**TEXT, num_attention_heads=4, max_position_embeddings=64)
 DECODER = dict(**TEXT, num_attention_heads=6, num_key_value_heads=3, head_dim=8, max_position_embeddings=64)
@@ -32,6 +37,13 @@ MODELS = {
     "mistral": lambda: tf.MistralForCausalLM(tf.MistralConfig(**DECODER, sliding_window=5)),
     "qwen2": lambda: tf.Qwen2ForCausalLM(
         tf.Qwen2Config(**{k: v for k, v in DECODER.items() if k != "head_dim"}, tie_word_embeddings=True)
+    ),
+    "gemma2": lambda: tf.Gemma2ForCausalLM(tf.Gemma2Config(**DECODER, sliding_window=5)),
+    "phi3": lambda: tf.Phi3ForCausalLM(
+        tf.Phi3Config(**{k: v for k, v in DECODER.items() if k != "head_dim"}, pad_token_id=0)
+    ),
+    "gpt2": lambda: tf.GPT2LMHeadModel(
+        tf.GPT2Config(vocab_size=61, n_embd=48, n_layer=3, n_head=4, n_positions=64)
     ),
     "qwen3": lambda: tf.Qwen3ForCausalLM(tf.Qwen3Config(**DECODER)),
 }

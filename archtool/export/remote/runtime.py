@@ -357,6 +357,6 @@ def _operator(spec: Mapping[str, Any] | None) -> Any:
 
 def _refuse(others: Mapping[str, Any]) -> None:
     refused = ("labels", "output_attentions", "output_hidden_states", "inputs_embeds", "head_mask")
-    asked = [name for name in refused if others.get(name) not in (None, False)]
+    asked = [name for name in refused if not (others.get(name) is None or others.get(name) is False)]
     if asked:
         raise ValueError(f"this model does not take {', '.join(asked)}")
