@@ -12,6 +12,8 @@ COMMANDS: Mapping[str, tuple[str, str, str]] = {
     "run": ("archtool.cli.commands.run:app", "Run a recipe: model, data and steps in one file.", "Run"),
     "report": ("archtool.cli.commands.report:app", "Write the report of a run directory again.", "Run"),
     "recipes": ("archtool.cli.commands.recipes:app", "List, show, copy and check recipes.", "Run"),
+    "families": ("archtool.cli.commands.families:app", "List the families of checkpoints.", "About"),
+    "operators": ("archtool.cli.commands.operators:app", "List the operators with their axes.", "About"),
     "plugins": ("archtool.cli.commands.plugins:app", "List everything that is registered.", "About"),
     "doctor": ("archtool.cli.commands.doctor:app", "Describe this installation and machine.", "About"),
 }
