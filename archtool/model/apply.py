@@ -11,6 +11,7 @@ from archtool.ir.edit import Edit, RefusedEdit, Step, edited, indices, steps
 from archtool.ir.encodings import Affine, Dense, Encoding
 from archtool.ir.parts import TensorSpec
 from archtool.ir.table import shape, stored
+from archtool.model.carried import carried_after
 from archtool.model.checkpoint import Checkpoint, encoded_weights, leaf_name, picked
 from archtool.model.lazy import Held, Lazy
 
@@ -47,7 +48,8 @@ def _structural(checkpoint: Checkpoint, step: Step) -> Checkpoint:
     plan = replace(
         checkpoint.plan, entries=tuple((n, e) for n, e in checkpoint.plan.entries if n in stored(step.after))
     )
-    return replace(checkpoint, architecture=step.after, plan=plan, weights=weights)
+    source = replace(checkpoint.source, carried=carried_after(checkpoint, step))
+    return replace(checkpoint, architecture=step.after, plan=plan, weights=weights, source=source)
 
 
 def _selected(checkpoint: Checkpoint, storage: str, spec: TensorSpec, picks: tuple[object, ...]) -> dict[str, Lazy]:
