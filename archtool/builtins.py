@@ -31,6 +31,8 @@ OPERATORS: Table = {
 }
 
 STEPS: Table = {
+    "train": ("archtool.run.steps.train:Train", "Train a model on data with the loss of its task."),
+    "recover": ("archtool.run.steps.recover:Recover", "Distil the parent into the current model."),
     "eval": ("archtool.run.steps.evaluate:Eval", "Measure a model's quality on data."),
     "prune": ("archtool.run.steps.prune:Prune", "Make a checkpoint structurally smaller."),
     "quantize": ("archtool.run.steps.quantize:Quantize", "Make a checkpoint's numbers smaller."),

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from archtool.checkpoint.atomic import guard_disk, require_free
 from archtool.checkpoint.dtypes import DTYPE_RANK, data_bytes
@@ -218,6 +218,7 @@ def write_shards(
     metadata: Mapping[str, str],
     total_size: int | None = None,
     progress: Progress = SILENT,
+    index_metadata: Mapping[str, Any] | None = None,
 ) -> dict[str, WrittenFile]:
     """Write the planned files into an existing folder, and the index if there are several.
 
@@ -228,6 +229,7 @@ def write_shards(
         metadata: strings for the header of every file.
         total_size: bytes of all data as the index states them; None: their sum.
         progress: told of the bytes written.
+        index_metadata: the index's ``metadata`` as another checkpoint has it; its ``total_size`` wins.
 
     Returns:
         Every weight file by name (the index is not in it), as written.
@@ -242,7 +244,7 @@ def write_shards(
         )
     if len(shards) > 1:
         weight_map = {header.name: shard.filename for shard in shards for header in shard.headers}
-        index = {"metadata": {"total_size": stated}, "weight_map": weight_map}
+        index = {"metadata": {"total_size": stated, **(index_metadata or {})}, "weight_map": weight_map}
         text = json.dumps(index, indent=2, sort_keys=True) + "\n"
         with guard_disk(folder / INDEX_NAME, len(text)):
             (folder / INDEX_NAME).write_text(text, encoding="utf-8")

@@ -8,11 +8,16 @@ from archtool.registry import suggestion
 NAME_TABLES = "names"
 
 
-def recipe_root() -> Path:
-    """The folder of shipped recipes: inside an installed package, or beside it in a source checkout."""
+def shipped_folder(name: str) -> Path:
+    """A folder of shipped YAML: inside an installed package, or beside it in a source checkout."""
     package = Path(__file__).resolve().parent.parent
-    installed = package / "_recipes"
-    return installed if installed.is_dir() else package.parent / "recipes"
+    installed = package / f"_{name}"
+    return installed if installed.is_dir() else package.parent / name
+
+
+def recipe_root() -> Path:
+    """The folder of shipped recipes."""
+    return shipped_folder("recipes")
 
 
 def shipped_recipes() -> dict[str, Path]:

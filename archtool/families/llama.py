@@ -7,50 +7,52 @@ window and tied head. Names are Hugging Face's.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from dataclasses import replace
+from typing import Any, ClassVar
 
-from archtool.families.base import Draft, Shapes, divided, known_activation, overlay, uniform
+from archtool.families.base import Draft, divided, known_activation, uniform
 from archtool.families.config import Config
-from archtool.families.names import Entry, entry, linear
-from archtool.families.rope import read_rotary
-from archtool.ir.architecture import Architecture, Block, Layer, NormSpec
+from archtool.families.decoder import Decoder, Sized, common, norm_names, norms, operators, plain
+from archtool.families.names import Entry, linear
+from archtool.families.rope import read_rotary, write_rotary
+from archtool.families.windows import FULL, SLIDING, by_layer, layer_keys, window_of
+from archtool.ir.architecture import Architecture, Layer, NormSpec
+from archtool.operators.activation import spelled
 from archtool.operators.attention import Attention
-from archtool.operators.dense import Dense
 from archtool.operators.glu import Glu
-from archtool.operators.lm_head import LmHead
-from archtool.operators.pool import Pool
+from archtool.operators.rotary import Rotary
 from archtool.operators.token_stem import TokenStem
 
-IGNORED = ("attention_dropout", "hidden_dropout", "pretraining_tp", "max_window_layers", "classifier_dropout")
 
-
-class Llama:
+class Llama(Decoder):
     """Reads and writes the Llama line."""
 
     name = "llama"
     model_types: tuple[str, ...] = ("llama", "mistral", "qwen2", "qwen3")
+    classes: ClassVar[Mapping[str, str]] = {
+        "llama": "Llama", "mistral": "Mistral", "qwen2": "Qwen2", "qwen3": "Qwen3",
+    }  # fmt: skip
+    defaults: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "llama": {"max_position_embeddings": 2048},
+        "mistral": {"max_position_embeddings": 131072, "num_key_value_heads": 8, "sliding_window": 4096},
+        "qwen2": {"max_position_embeddings": 32768, "num_key_value_heads": 32, "sliding_window": 4096},
+        "qwen3": {
+            "max_position_embeddings": 32768, "num_key_value_heads": 32, "sliding_window": 4096, "head_dim": 128,
+        },
+    }  # fmt: skip
+    ignored: tuple[str, ...] = ("attention_dropout", "hidden_dropout", "pretraining_tp", "classifier_dropout")
+    act_key, act_default = "hidden_act", "silu"
 
-    def read(self, config: Mapping[str, Any], shapes: Shapes) -> Architecture:
-        """See `Family.read`."""
-        c = Config(config, self.name)
-        draft = Draft(self.name, ("input_ids",))
-        draft.facts.update(model_type=c.take("model_type"), prefix=_prefix(shapes))
-        draft.facts["max_positions"] = c.number("max_position_embeddings", 2048)
-        self._sizes(c, draft)
-        draft.block("embed", (self._stem(c), {}))
-        attention, sizes = self._attention(c)
-        for i in range(c.number("num_hidden_layers")):
-            draft.block(f"b{i}", *self._block(c, _windowed(attention, c, i), sizes), stage="s0")
-        self._heads(c, draft, shapes)
-        c.ignore(IGNORED)
-        c.finish()
-        return draft.done()
-
-    def _sizes(self, c: Config, draft: Draft) -> None:
+    def _body(self, c: Config, draft: Draft) -> None:
+        draft.facts["max_positions"] = c.number("max_position_embeddings")
         draft.sizes.update({"vocab": c.number("vocab_size"), "s0.width": c.number("hidden_size")})
+        draft.block("embed", plain("tokens", self._stem(c)))
+        attention, sizes = self._attention(c)
+        for i, window in enumerate(self._windows(c, c.number("num_hidden_layers"))):
+            draft.block(f"b{i}", *self._block(c, replace(attention, window=window), sizes), stage="s0")
 
-    def _stem(self, c: Config) -> Layer:
-        return Layer("tokens", TokenStem(), residual=False)
+    def _stem(self, c: Config) -> TokenStem:
+        return TokenStem()
 
     def _norm(self, c: Config) -> NormSpec:
         return NormSpec("rms", float(c.take("rms_norm_eps", 1e-6)), bias=False)
@@ -59,101 +61,127 @@ class Llama:
         heads, width = c.number("num_attention_heads"), c.number("hidden_size")
         kv = c.number("num_key_value_heads", heads)
         head_dim = c.take("head_dim", None) or divided(width, heads, "hidden_size over num_attention_heads")
-        rotary = read_rotary(c, head_dim)
-        plain = {"qk": head_dim - 2 * rotary.pairs} if rotary.partial else {}
-        qwen2 = c.take("model_type") == "qwen2"
-        bias = bool(c.take("attention_bias", qwen2))
+        rotary = self._rotary(c, head_dim)
+        plain_dims = {"qk": head_dim - 2 * rotary.pairs} if rotary.partial else {}
+        bias, out_bias = self._biases(c)
         op = Attention(
-            scale=head_dim**-0.5, causal=True, rotary=rotary, bias=bias, out_bias=bias and not qwen2,
+            scale=self._scale(c, head_dim), causal=True, rotary=rotary, bias=bias, out_bias=out_bias,
             qk_norm=self._norm(c) if c.take("model_type") == "qwen3" else None,
         )  # fmt: skip
         sizes = {"kv": kv, "group": divided(heads, kv, "num_attention_heads over num_key_value_heads")}
-        return op, {**sizes, "pairs": rotary.pairs, **plain, "v": head_dim}
+        return op, {**sizes, "pairs": rotary.pairs, **plain_dims, "v": head_dim}
 
-    def _block(
-        self, c: Config, attention: Attention, sizes: Mapping[str, int]
-    ) -> tuple[tuple[Layer, Mapping[str, int]], ...]:
+    def _rotary(self, c: Config, head_dim: int) -> Rotary:
+        return read_rotary(c, head_dim)
+
+    def _scale(self, c: Config, head_dim: int) -> float:
+        return float(head_dim**-0.5)
+
+    def _biases(self, c: Config) -> tuple[bool, bool]:
+        """Biases on q, k, v and on the output projection; some classes have them fixed."""
+        fixed = {"mistral": False, "qwen2": True}.get(c.take("model_type"))
+        if fixed is not None:
+            return bool(c.expect("attention_bias", (fixed,), fixed)), False
+        said = bool(c.take("attention_bias", False))
+        return said, said
+
+    def _mlp_bias(self, c: Config) -> bool:
+        return bool(c.expect("mlp_bias", (False, True) if c.take("model_type") == "llama" else (False,), False))
+
+    def _windows(self, c: Config, depth: int) -> list[int]:
+        """The sliding window of every layer; 0 for none."""
+        kind = c.take("model_type")
+        if kind == "llama":
+            c.expect("sliding_window", (None,), None)
+            return [0] * depth
+        if kind == "mistral":
+            return [window_of(c)] * depth
+        on, first = bool(c.take("use_sliding_window", False)), c.take("max_window_layers", 28)
+        window = window_of(c) if on else 0
+        c.ignore(("sliding_window",))
+        return by_layer(c, window, [SLIDING if window and i >= first else FULL for i in range(depth)])
+
+    def _block(self, c: Config, attention: Attention, sizes: Mapping[str, int]) -> tuple[Sized, ...]:
         norm = self._norm(c)
-        act = known_activation(c.take("hidden_act", "silu"), self.name)
-        ffn = Glu(act=act, bias=bool(c.take("mlp_bias", False)))
-        hidden = {"hidden": c.number("intermediate_size")}
-        return (Layer("attn", attention, pre=norm), sizes), (Layer("ffn", ffn, pre=norm), hidden)
+        return (Layer("attn", attention, pre=norm), sizes), (
+            Layer("ffn", self._ffn(c), pre=norm),
+            self._hidden(c),
+        )
 
-    def _heads(self, c: Config, draft: Draft, shapes: Shapes) -> None:
-        draft.block("final", (Layer("norm", None, pre=self._norm(c), residual=False), {}))
-        draft.output("hidden", "final")
-        tied = bool(c.take("tie_word_embeddings", False))
-        kind = _kind(c, shapes, tied)
-        if kind == "lm":
-            head = LmHead(tie="embed.tokens.token" if tied else "", softcap=self._softcap(c))
-            draft.block("head", (Layer("lm", head, residual=False), {}))
-            draft.output("logits", "head")
-        elif kind == "class":
-            score = Layer("score", Dense(bias=False), residual=False)
-            draft.block("score", (score, {"units": shapes["score.weight"][0]}))
-            draft.block(
-                "head", (Layer("last", Pool(mode="last", pad_id=c.take("pad_token_id", -1)), residual=False), {})
-            )
-            draft.output("logits", "head")
+    def _ffn(self, c: Config) -> Glu:
+        act = known_activation(c.take(self.act_key, self.act_default), self.name)
+        return Glu(act=act, bias=self._mlp_bias(c))
 
-    def _softcap(self, c: Config) -> float:
-        return 0.0
+    def _hidden(self, c: Config) -> dict[str, int]:
+        return {"hidden": c.number("intermediate_size")}
 
-    def write(self, arch: Architecture, base: Mapping[str, Any]) -> dict[str, Any]:
-        """See `Family.write`; sizes that differ between blocks are None (the dialect decides how to say them)."""
+    def _config(self, arch: Architecture) -> dict[str, Any]:
         kv, group = uniform(arch, "attn.kv"), uniform(arch, "attn.group")
-        pairs, v = uniform(arch, "attn.pairs"), uniform(arch, "attn.v")
-        qk = uniform(arch, "attn.qk") or 0
-        same = pairs is not None and 2 * pairs + qk == v
-        heads = kv * group if kv and group else None
-        derived = {
+        mixers, ffns = operators(arch, Attention), operators(arch, Glu)
+        act = common(op.act for op in ffns)
+        eps = (n.eps for n in (*norms(arch), *(op.qk_norm for op in mixers if op.qk_norm)))
+        rotary = common(op.rotary for op in mixers)
+        return {
             "vocab_size": arch.size["vocab"],
-            "hidden_size": arch.size["s0.width"],
+            "hidden_size": self._width(arch),
             "num_hidden_layers": len(arch.stage("s0")),
-            "num_attention_heads": heads,
+            "num_attention_heads": kv * group if kv and group else None,
             "num_key_value_heads": kv,
-            "head_dim": v if same else None,
+            "head_dim": self._head_dim(arch, mixers),
             "intermediate_size": uniform(arch, "ffn.hidden"),
+            self.act_key: spelled(act) if act else None,
+            "rms_norm_eps": common(eps),
+            "max_position_embeddings": arch.fact["max_positions"],
+            "rope_parameters": self._rope_keys(arch, rotary) if rotary else None,
+            **self._bias_keys(arch, mixers, ffns),
+            **self._window_keys(arch, [op.window for op in mixers]),
         }
-        if "head_dim" not in base and heads and v and heads * v == arch.size["s0.width"] and same:
-            del derived["head_dim"]
-        return overlay(base, derived)
 
-    def names(self, arch: Architecture) -> tuple[Entry, ...]:
-        """See `Family.names`."""
-        at = str(arch.fact["prefix"])
-        entries = [entry(f"{at}embed_tokens.weight", "embed.tokens.token.weight")]
-        for i, block in enumerate(arch.stage("s0")):
-            entries += self._block_names(f"{at}layers.{i}", block)
-        entries.append(entry(f"{at}norm.weight", "final.norm.pre.weight"))
-        blocks = arch.index
-        if "head" in blocks and "score" not in blocks and not _tied(arch):
-            entries.append(entry("lm_head.weight", "head.lm.proj.weight"))
-        if "score" in blocks:
-            entries.append(entry("score.weight", "score.score.proj.weight"))
-        return tuple(entries)
+    def _width(self, arch: Architecture) -> int | None:
+        return arch.size["s0.width"]
 
-    def _block_names(self, at: str, block: Block) -> list[Entry]:
-        entries: list[Entry] = []
-        for layer in block.layers:
-            entries += {"attn": self._attn_names, "ffn": self._ffn_names}[layer.name](at, block.name, layer)
-        return entries
+    def _head_dim(self, arch: Architecture, mixers: list[Attention]) -> int | None:
+        """The head dimension where heads are whole: as many frequencies as pairs, and the scale that it implies."""
+        pairs, v, qk = (uniform(arch, f"attn.{axis}") for axis in ("pairs", "v", "qk"))
+        whole = pairs and v == 2 * pairs + (qk or 0)
+        intact = all(op.rotary and op.rotary.pairs == pairs and not op.rotary.kept for op in mixers)
+        return v if whole and intact and self._scales_said(arch, mixers, v or 1) else None
+
+    def _scales_said(self, arch: Architecture, mixers: list[Attention], head_dim: int) -> bool:
+        return {op.scale for op in mixers} == {head_dim**-0.5}
+
+    def _rope_keys(self, arch: Architecture, rotary: Rotary) -> dict[str, Any]:
+        return write_rotary(rotary)
+
+    def _bias_keys(self, arch: Architecture, mixers: list[Attention], ffns: list[Glu]) -> dict[str, Any]:
+        kind = arch.fact["model_type"]
+        keys = {"attention_bias": common(op.bias for op in mixers)} if kind in ("llama", "qwen3") else {}
+        return {**keys, "mlp_bias": common(op.bias for op in ffns)} if kind == "llama" else keys
+
+    def _window_keys(self, arch: Architecture, windows: list[int]) -> dict[str, Any]:
+        kind = arch.fact["model_type"]
+        if kind == "llama":
+            return {}
+        if kind == "mistral":
+            return {"sliding_window": common(windows) or None}
+        keys = layer_keys(windows)
+        return {"use_sliding_window": any(windows), **keys} if any(windows) else {"layer_types": keys["layer_types"]}
 
     def _attn_names(self, at: str, b: str, layer: Layer) -> list[Entry]:
         op = layer.op
         assert isinstance(op, Attention)
-        entries = [entry(f"{at}.input_layernorm.weight", f"{b}.attn.pre.weight")]
+        entries = norm_names(f"{at}.input_layernorm", f"{b}.attn.pre", layer.pre)
         for part in "qkv":
             entries += linear(f"{at}.self_attn.{part}_proj", f"{b}.attn.{part}", bias=op.bias)
         entries += linear(f"{at}.self_attn.o_proj", f"{b}.attn.o", bias=op.out_bias)
-        if op.qk_norm:
-            entries += [entry(f"{at}.self_attn.{p}_norm.weight", f"{b}.attn.{p}_norm.weight") for p in "qk"]
+        for part in "qk":
+            entries += norm_names(f"{at}.self_attn.{part}_norm", f"{b}.attn.{part}_norm", op.qk_norm)
         return entries
 
     def _ffn_names(self, at: str, b: str, layer: Layer) -> list[Entry]:
         op = layer.op
         assert isinstance(op, Glu)
-        entries = [entry(f"{at}.post_attention_layernorm.weight", f"{b}.ffn.pre.weight")]
+        entries = norm_names(f"{at}.post_attention_layernorm", f"{b}.ffn.pre", layer.pre)
         for part in ("gate", "up", "down"):
             entries += linear(f"{at}.mlp.{part}_proj", f"{b}.ffn.{part}", bias=op.bias)
         return entries
@@ -161,35 +189,3 @@ class Llama:
     def carried(self, name: str) -> bool:
         """Old checkpoints store the rotary frequencies, which are derived here."""
         return name.endswith("rotary_emb.inv_freq")
-
-
-def _prefix(shapes: Shapes) -> str:
-    return "model." if not shapes or any(name.startswith("model.") for name in shapes) else ""
-
-
-def _kind(c: Config, shapes: Shapes, tied: bool) -> str:
-    """Which head the file has: ``"lm"``, ``"class"`` or none."""
-    if "score.weight" in shapes:
-        return "class"
-    if "lm_head.weight" in shapes or not shapes:
-        return "lm"
-    return "lm" if tied and _prefix(shapes) else ""
-
-
-def _tied(arch: Architecture) -> bool:
-    op = arch.block("head").layers[0].op
-    return isinstance(op, LmHead) and bool(op.tie)
-
-
-def _windowed(attention: Attention, c: Config, layer: int) -> Attention:
-    """Sliding window where the configuration turns it on for this layer."""
-    from dataclasses import replace
-
-    window = c.take("sliding_window", None)
-    kinds = c.take("layer_types", None)
-    on = c.take("use_sliding_window", c.take("model_type") == "mistral")
-    if kinds is not None:
-        on = kinds[layer] == "sliding_attention"
-    elif on and c.take("model_type") in ("qwen2", "qwen3"):
-        on = layer >= c.take("max_window_layers", 28)
-    return replace(attention, window=window) if on and window else attention

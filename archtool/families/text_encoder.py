@@ -249,8 +249,9 @@ class TextEncoder:
     def _block_names(self, at: str, block: Block, leaves: tuple[str, str]) -> list[Entry]:
         entries: list[Entry] = []
         there = {layer.name for layer in block.layers}
+        working = {layer.name for layer in block.layers if layer.op}
         for part, file in self.block_linears.items():
-            if part.split(".")[0] in there:
+            if part.split(".")[0] in working:
                 entries += linear(f"{at}.{file}", f"{block.name}.{part}", bias=True)
         for part, file in self.block_norms.items():
             if part.split(".")[0] in there:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from archtool.ir.architecture import Architecture
+
 
 @torch.inference_mode()
 def generate(
@@ -21,22 +23,39 @@ def generate(
 
     Args:
         temperature: 0 for greedy; otherwise softmax sampling with ``generator``.
-        stop: token id after which a row is finished; generation ends when all rows are.
+        stop: token id after which a row is finished and filled with it (in the prompt it has no meaning);
+            generation ends when all rows are finished.
         cache: keep state between steps; False recomputes the whole sequence (the same tokens, slower).
 
     Returns:
         (B, T + new) token ids.
+
+    The model is one of `model.build`; its state is dropped where earlier keys change (LongRoPE).
     """
     state: dict[str, object] = {}
-    fresh = ids_BT
+    fresh, ended = ids_BT, torch.zeros_like(ids_BT[:, :1], dtype=torch.bool)
+    turns = _turns(model)
     for _ in range(steps):
         out = model(input_ids=fresh, state=state) if cache else model(input_ids=ids_BT)
         following = _choose(out["logits"][:, -1], temperature, generator)
+        if stop is not None:
+            following = following.masked_fill(ended, stop)
+            ended = ended | (following == stop)
         ids_BT = torch.cat((ids_BT, following), dim=1)
         fresh = following
-        if stop is not None and bool((ids_BT == stop).any(dim=1).all()):
+        if ids_BT.shape[1] in turns:
+            state, fresh = {}, ids_BT
+        if bool(ended.all()):
             break
     return ids_BT
+
+
+def _turns(model: nn.Module) -> set[int]:
+    """Lengths at which the keys of earlier tokens change: a LongRoPE text that no longer is a short one."""
+    architecture: Architecture = model.architecture  # type: ignore[assignment]
+    ops = (layer.op for block in architecture.blocks for layer in block.layers)
+    rotaries = (getattr(op, "rotary", None) for op in ops)
+    return {rotary.switch + 1 for rotary in rotaries if rotary is not None and rotary.factors}
 
 
 def _choose(logits_BV: Tensor, temperature: float, generator: torch.Generator | None) -> Tensor:

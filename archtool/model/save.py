@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from math import prod
 from pathlib import Path
 from shutil import copyfile
 from typing import TYPE_CHECKING, Any
 
 from archtool.checkpoint.atomic import guard_disk
-from archtool.checkpoint.folder import copy_sidecars
+from archtool.checkpoint.folder import copy_sidecars, read_json
+from archtool.checkpoint.shards import INDEX_NAME
 from archtool.checkpoint.writer import (
     ShardPlan, TensorHeader, WrittenFile, encode_header, library_order, plan_like, plan_shards, write_shards,
 )  # fmt: skip
@@ -82,7 +84,30 @@ def write_weights(
         return map(as_bytes, blocks(checkpoint.source.carried[name]))
 
     plans = _shards(checkpoint, _headers(checkpoint))
-    return write_shards(folder, plans, produce, _metadata(checkpoint), progress=progress)
+    index = _index_metadata(checkpoint, plans) if len(plans) > 1 else None
+    return write_shards(
+        folder, plans, produce, _metadata(checkpoint), progress=progress, index_metadata=index
+    )
+
+
+def _index_metadata(checkpoint: Checkpoint, plans: Sequence[ShardPlan]) -> dict[str, Any]:
+    """What the original index says beside its table; sums are made anew where the tensors are others."""
+    folder = checkpoint.source.folder
+    if folder is None or not (folder / INDEX_NAME).is_file():
+        return {}
+    kept = dict(read_json(folder / INDEX_NAME).get("metadata") or {})
+    now = {header.name: header.shape for plan in plans for header in plan.headers}
+    if now == _original_shapes(checkpoint):
+        return kept
+    sums = {"total_size": sum(plan.nbytes for plan in plans), "total_parameters": sum(map(prod, now.values()))}
+    return {key: sums.get(key, value) for key, value in kept.items()}
+
+
+def _original_shapes(checkpoint: Checkpoint) -> dict[str, tuple[int, ...]]:
+    """Shapes of the tensors in the files that the checkpoint came from."""
+    stores = (getattr(lazy, "store", None) for lazy in checkpoint.weights.values())
+    infos = next((store.infos for store in stores if store is not None), {})
+    return {name: info.shape for name, info in infos.items()}
 
 
 def planned_size(checkpoint: Checkpoint) -> int:

@@ -18,11 +18,18 @@ ALIASES = {
     "linear": "identity",
 }
 
+SPELLED = {"gelu_tanh": "gelu_pytorch_tanh", "identity": "linear"}
+
 
 def canonical(name: str) -> str:
     """The name used here for an activation as other tools spell it, or ``""`` if it is unknown."""
     plain = ALIASES.get(name, name)
     return plain if plain in NAMES else ""
+
+
+def spelled(act: str) -> str:
+    """The name that Hugging Face configurations use for a canonical activation."""
+    return SPELLED.get(act, act)
 
 
 def activation(name: str) -> Callable[[Tensor], Tensor]:

@@ -16,7 +16,7 @@ from archtool.ir.architecture import NormSpec
 from archtool.ir.axes import Dim, concat, dim
 from archtool.ir.operator import FREE, SELECT, Flow, Operator, Site
 from archtool.ir.parts import Frequencies, Linear, Part, Witness
-from archtool.operators.rotary import Rotary, attention_factor, cos_sin, rotate
+from archtool.operators.rotary import Rotary, attention_factor, cos_sin, for_length, rotate
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -74,7 +74,8 @@ class Attention(Operator):
         if self.rotary:
             per_head = bool(self.rotary.kept) and isinstance(self.rotary.kept[0], tuple)
             dims = (site.dim("kv"), site.dim("pairs")) if per_head else (site.dim("pairs"),)
-            parts.append(Frequencies("rotary", dims, self.rotary))
+            tables = (dim(2),) if self.rotary.factors else ()
+            parts.append(Frequencies("rotary", (*tables, *dims), self.rotary))
         return tuple(parts)
 
     def selected(self, local: str, keep: Any, per: str | None) -> Attention:
@@ -109,16 +110,19 @@ class Attention(Operator):
         if self.qk_norm:
             q, k = m.q_norm(q), m.k_norm(k)
         if self.rotary:
-            cos, sin = ctx.once(("rotary", id(m.rotary)), lambda: self._cos_sin(m, ctx))
+            cos, sin = ctx.once(("rotary", id(m.rotary), q.dtype), lambda: self._cos_sin(m, ctx, q.dtype))
             q = rotate(q, *(_per_query(t, group) for t in (cos, sin)))
             k = rotate(k, cos, sin)
         k, v = ctx.extend(k, v)
         mixed = self._mix(q, _repeat(k, group), _repeat(v, group), ctx)
         return m.o(mixed.transpose(1, 2).flatten(2))
 
-    def _cos_sin(self, m: Any, ctx: Any) -> tuple[Tensor, Tensor]:
+    def _cos_sin(self, m: Any, ctx: Any, dtype: Any) -> tuple[Tensor, Tensor]:
+        """Tables in the stream's dtype; angles are computed in the frequencies' (float32)."""
         assert self.rotary is not None
-        return cos_sin(m.rotary, ctx.positions, attention_factor(self.rotary))
+        table = for_length(m.rotary, self.rotary, ctx.positions)
+        cos, sin = cos_sin(table, ctx.positions, attention_factor(self.rotary))
+        return cos.to(dtype), sin.to(dtype)
 
     def _mix(self, q: Tensor, k: Tensor, v: Tensor, ctx: Any) -> Tensor:
         import torch.nn.functional as F
@@ -148,10 +152,12 @@ def _per_query(table: Tensor, group: int) -> Tensor:
 
 
 def _capped(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scale: float, cap: float) -> Tensor:
-    """Attention with ``cap * tanh(score / cap)``; softmax in float32."""
+    """Attention with ``cap * tanh(score / cap)``; softmax in float32 or wider."""
     import torch
+
+    wide = torch.promote_types(q.dtype, torch.float32)
 
     scores = torch.tanh(torch.matmul(q, k.transpose(2, 3)) * scale / cap) * cap
     if mask is not None:
         scores = scores.masked_fill(~mask, torch.finfo(scores.dtype).min)
-    return torch.softmax(scores, dim=-1, dtype=torch.float32).to(q.dtype) @ v
+    return torch.softmax(scores, dim=-1, dtype=wide).to(q.dtype) @ v

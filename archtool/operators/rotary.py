@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 Kept = tuple[int, ...] | tuple[tuple[int, ...], ...]
-SCALINGS = ("default", "linear", "llama3", "yarn")
+SCALINGS = ("default", "linear", "llama3", "yarn", "longrope")
+CONTEXT = "original_max_position_embeddings"
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,7 @@ class Rotary:
         scaling: one of `SCALINGS`; ``settings`` are its (name, number) pairs as Hugging Face spells them.
         partial: whether further head dimensions pass unrotated (they form the axis ``qk``).
         kept: pairs that are left; empty: all. One tuple per kv head after per-head pruning.
+        factors: LongRoPE's divisors of each original pair's frequency, for short and for long texts.
     """
 
     theta: float = 10000.0
@@ -35,6 +37,12 @@ class Rotary:
     settings: tuple[tuple[str, float], ...] = ()
     partial: bool = False
     kept: Kept = ()
+    factors: tuple[tuple[float, ...], ...] = ()
+
+    @property
+    def switch(self) -> int:
+        """The longest text that LongRoPE's short factors serve."""
+        return int(dict(self.settings)[CONTEXT])
 
     def selected(self, keep: Kept, per: str | None) -> Rotary:
         """After a selection of pairs; ``keep`` indexes what is left now."""
@@ -69,9 +77,17 @@ def all_frequencies(rotary: Rotary) -> list[float]:
     return [float(value) for value in plain]
 
 
-def frequencies(rotary: Rotary) -> list[float] | list[list[float]]:
-    """Inverse frequencies of the kept pairs; a row per kv head after per-head pruning."""
-    base = all_frequencies(rotary)
+def frequencies(rotary: Rotary) -> list[float] | list[list[float]] | list[list[list[float]]]:
+    """Inverse frequencies of the kept pairs: (pairs), or (kv, pairs) after per-head pruning.
+
+    LongRoPE (Ding et al. 2024) has two such tables, for short and for long texts, stacked in front.
+    """
+    if not rotary.factors:
+        return _kept(rotary, all_frequencies(rotary))
+    return [_kept(rotary, _divided(rotary, row)) for row in rotary.factors]  # type: ignore[return-value]
+
+
+def _kept(rotary: Rotary, base: list[float]) -> list[float] | list[list[float]]:
     if not rotary.kept:
         return base
     if isinstance(rotary.kept[0], tuple):
@@ -79,13 +95,27 @@ def frequencies(rotary: Rotary) -> list[float] | list[list[float]]:
     return [base[i] for i in rotary.kept]  # type: ignore[index]
 
 
+def _divided(rotary: Rotary, factors: tuple[float, ...]) -> list[float]:
+    import torch
+
+    steps = torch.arange(0, 2 * rotary.pairs, 2, dtype=torch.int64).to(torch.float32) / (2 * rotary.pairs)
+    return [float(value) for value in 1.0 / (torch.tensor(factors, dtype=torch.float32) * rotary.theta**steps)]
+
+
+def for_length(table: Tensor, rotary: Rotary, positions: Tensor) -> Tensor:
+    """The frequencies that serve a text that ends at the last position."""
+    import torch
+
+    return torch.where(positions[-1] >= rotary.switch, table[1], table[0]) if rotary.factors else table
+
+
 def attention_factor(rotary: Rotary) -> float:
-    """Factor on cosines and sines (YaRN, Peng et al. 2023, section 3.4); 1 elsewhere."""
+    """Factor on cosines and sines (YaRN, Peng et al. 2023, section 3.4; LongRoPE); 1 elsewhere."""
     settings = dict(rotary.settings)
-    if rotary.scaling != "yarn":
-        return 1.0
     if "attention_factor" in settings:
         return settings["attention_factor"]
+    if rotary.scaling != "yarn":
+        return 1.0
     factor = settings["factor"]
     return 1.0 if factor <= 1 else 0.1 * math.log(factor) + 1.0
 
@@ -119,7 +149,8 @@ def _yarn(rotary: Rotary, settings: dict[str, float]) -> Tensor:
         low, high = math.floor(low), math.ceil(high)
     low, high = max(low, 0), min(high, width - 1)
     powers = theta ** (torch.arange(0, width, 2).to(torch.float32) / width)
-    ramp = torch.clamp((torch.arange(rotary.pairs, dtype=torch.float32) - low) / max(high - low, 0.001), 0, 1)
+    high += 0.001 if low == high else 0.0
+    ramp = torch.clamp((torch.arange(rotary.pairs, dtype=torch.float32) - low) / (high - low), 0, 1)
     keep_fast = 1 - ramp
     return (1.0 / (settings["factor"] * powers)) * (1 - keep_fast) + (1.0 / powers) * keep_fast
 

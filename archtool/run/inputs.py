@@ -22,9 +22,9 @@ def open_checkpoint(recipe: Recipe) -> Checkpoint | None:
     if recipe.model is None:
         return None
     if recipe.model.build is not None:
-        from archtool.model.preset import fresh
+        from archtool.config.preset import build_model
 
-        return fresh(recipe.model.build, recipe.seed)
+        return build_model(recipe.model.build, recipe.seed)
     if recipe.model.names is not None:
         from archtool.config.name_table import load_with_names
 

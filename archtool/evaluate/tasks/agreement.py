@@ -67,7 +67,7 @@ def _logits(
         raise InputError(
             f"logits of the model and its parent differ in shape: {shapes}", "compare like with like"
         )
-    counts = _positions(batch, theirs["logits"])
+    counts = counted_positions(batch, theirs["logits"])
     log_q, log_p = (torch.log_softmax(side["logits"].double(), -1) for side in (ours, theirs))
     kl = torch.where(counts, (log_p.exp() * (log_p - log_q)).sum(-1), 0.0)
     check_finite(kl, "the divergence from the parent", batch)
@@ -75,7 +75,7 @@ def _logits(
     return kl[counts].cpu(), same[counts].cpu()
 
 
-def _positions(batch: Batch, logits: "Tensor") -> "Tensor":
+def counted_positions(batch: Batch, logits: "Tensor") -> "Tensor":
     """Which rows of the logits count: examples, scored tokens, or unpadded tokens."""
     import torch
 

@@ -1,0 +1,362 @@
+"""A model described by the `archtool` section of its config.json, as a transformers class.
+
+The weights keep the names of the file: the module tree is the tree of tensor names. The section's `graph` says
+which tensors, and which rows of them, each layer's parts are, and in which order the layers run. Tensors stored
+as integers stay so and are decoded where they are used.
+
+Shapes: `B` batch, `T` tokens, `D` width, `V` vocabulary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from transformers import GenerationMixin, PretrainedConfig, PreTrainedModel
+from transformers.cache_utils import Cache, DynamicCache
+from transformers.utils.generic import ModelOutput
+
+from archtool.model.build import _entering, run_layer
+from archtool.model.context import Context
+from archtool.model.layout import unturn
+
+OPERATORS: dict[str, type] = {}
+DECODERS: dict[str, Callable[[Any, Mapping[str, Tensor], int], Tensor]] = {}
+
+
+class Spec:
+    """An operator's settings as attributes; subclasses bring its maths."""
+
+    def __init__(self, settings: Mapping[str, Any]) -> None:
+        self.__dict__.update({name: _attributes(value) for name, value in settings.items()})
+
+
+def _attributes(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return SimpleNamespace(**{name: _attributes(item) for name, item in value.items()})
+    return [_attributes(item) for item in value] if isinstance(value, list) else value
+
+
+class Ref:
+    """One logical tensor: whole file tensors or rows of them, turned or decoded."""
+
+    def __init__(self, root: nn.Module, spec: Mapping[str, Any]) -> None:
+        self.spec = spec
+        self.layout: Any = SimpleNamespace(
+            transpose=spec.get("transpose", False), interleaved=spec.get("interleaved", 0)
+        )
+        self.places = {leaf: _place(root, name) for leaf, name in spec["leaves"].items()}
+
+    def leaves(self) -> dict[str, Tensor]:
+        """The stored tensors as they are now."""
+        return {leaf: getattr(module, name) for leaf, (module, name) in self.places.items()}
+
+    def tensor(self) -> Tensor:
+        """The tensor in its own shape; integers become float32."""
+        leaves = {leaf: self._rows(tensor) for leaf, tensor in self.leaves().items()}
+        return leaves[""] if "" in leaves else self._decoded(leaves)
+
+    def looked_up(self, ids: Tensor) -> Tensor:
+        """Rows of a table; only these are decoded."""
+        if "" in self.places:
+            return F.embedding(ids, self.tensor())
+        leaves = {leaf: self._rows(tensor)[ids.reshape(-1)] for leaf, tensor in self.leaves().items()}
+        return self._decoded(leaves).unflatten(0, ids.shape)
+
+    def _decoded(self, leaves: Mapping[str, Tensor]) -> Tensor:
+        encoding = SimpleNamespace(**self.spec["encoding"])
+        return DECODERS[encoding.kind](encoding, leaves, self.spec["columns"])
+
+    def _rows(self, tensor: Tensor) -> Tensor:
+        if "item" in self.spec:
+            tensor = tensor[self.spec["item"]]
+        tensor = tensor.reshape(tensor.shape[self.spec.get("lead", 0) :])
+        tensor = unturn(self.layout, tensor)
+        return tensor[slice(*self.spec["rows"])] if "rows" in self.spec else tensor
+
+
+def _place(root: nn.Module, name: str) -> tuple[nn.Module, str]:
+    path, _, leaf = name.rpartition(".")
+    return root.get_submodule(path), leaf
+
+
+class Part:
+    """A piece of a layer: its tensors by leaf name and its settings."""
+
+    def __init__(self, root: Any, spec: Mapping[str, Any]) -> None:
+        self.spec = spec
+        self.refs = {leaf: Ref(root, ref) for leaf, ref in spec.get("tensors", {}).items()}
+
+    @property
+    def bias(self) -> Tensor | None:
+        """The bias, if there is one."""
+        return self.refs["bias"].tensor() if "bias" in self.refs else None
+
+    def resolve(self, device: torch.device) -> Any:
+        """What a layer sees under the part's name: something to call, or a tensor."""
+        return self
+
+
+class LinearPart(Part):
+    """`y = x Wᵀ + b`."""
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """(..., in) → (..., out)."""
+        return F.linear(x, self.refs["weight"].tensor().to(x.dtype), self.bias)
+
+
+class TablePart(Part):
+    """Rows of a table."""
+
+    def __call__(self, ids: Tensor) -> Tensor:
+        """(...) ids → (..., width)."""
+        return self.refs["weight"].looked_up(ids)
+
+
+class Conv2dPart(Part):
+    """A 2-D convolution; the number of groups follows from the shapes."""
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) → (B, out, rows, columns)."""
+        weight = self.refs["weight"].tensor().to(x.dtype)
+        groups = x.shape[1] // weight.shape[1]
+        return F.conv2d(x, weight, self.bias, self.spec["stride"], self.spec["padding"], groups=groups)
+
+
+class NormPart(Part):
+    """LayerNorm or RMSNorm over the last dimension; RMS statistics in float32."""
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """(..., D) → (..., D)."""
+        weight, eps, offset = self.refs["weight"].tensor(), self.spec["eps"], self.spec["offset"]
+        if self.spec["kind"] == "layer":
+            return F.layer_norm(x, weight.shape, weight, self.bias, eps)
+        wide = x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
+        normed = wide * torch.rsqrt(wide.pow(2).mean(-1, keepdim=True) + eps)
+        if offset:
+            return (normed * (offset + weight.to(wide.dtype))).to(x.dtype)
+        return weight * normed.to(x.dtype)
+
+
+class VectorPart(Part):
+    """A tensor by itself."""
+
+    def resolve(self, device: torch.device) -> Tensor:
+        """The tensor."""
+        return self.refs[""].tensor()
+
+
+class WitnessPart(Part):
+    """A tensor without entries that carries sizes (heads and queries per head)."""
+
+    def resolve(self, device: torch.device) -> Tensor:
+        """An empty tensor of the stated shape."""
+        return torch.empty(self.spec["shape"], device=device)
+
+
+class ConstantPart(Part):
+    """Numbers that are part of the configuration: rotary frequencies."""
+
+    def __init__(self, root: Any, spec: Mapping[str, Any]) -> None:
+        super().__init__(root, spec)
+        self.constants = root.constants
+
+    def resolve(self, device: torch.device) -> Tensor:
+        """The numbers as float32."""
+        return self.constants.on(self.spec["index"], device)
+
+
+class Constants:
+    """Lists of numbers as tensors, made once for each device."""
+
+    def __init__(self, values: Sequence[Any]) -> None:
+        self.values = values
+        self.made: dict[Any, Tensor] = {}
+
+    def on(self, index: int, device: torch.device) -> Tensor:
+        """One of them, float32."""
+        if (index, device) not in self.made:
+            self.made[index, device] = torch.tensor(self.values[index], dtype=torch.float32, device=device)
+        return self.made[index, device]
+
+
+PARTS: dict[str, type[Part]] = {
+    "linear": LinearPart,
+    "table": TablePart,
+    "conv2d": Conv2dPart,
+    "norm": NormPart,
+    "vector": VectorPart,
+    "witness": WitnessPart,
+    "constant": ConstantPart,
+}
+
+
+class Parts:
+    """The parts of one layer as attributes."""
+
+    def __init__(self, parts: Mapping[str, Part], device: torch.device) -> None:
+        self.__dict__.update({name: part.resolve(device) for name, part in parts.items()})
+
+
+class CachedContext(Context):
+    """One forward pass whose keys and values live in a transformers cache."""
+
+    def __init__(self, inputs: dict[str, Tensor], cache: Cache | None, index: Mapping[str, int]) -> None:
+        super().__init__(inputs, None)
+        self.cache, self.index = cache, index
+        self.seen = 0 if cache is None else int(cache.get_seq_length())
+
+    @property
+    def past(self) -> int:
+        """Tokens seen before this pass."""
+        return self.seen
+
+    def extend(self, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        """Keys and values (B, H, T, K) of all tokens so far."""
+        return (k, v) if self.cache is None else self.cache.update(k, v, self.index[self.place])
+
+
+class ArchtoolConfig(PretrainedConfig):
+    """The configuration; everything that the model needs is in its `archtool` section."""
+
+    model_type = "archtool"
+
+
+@dataclass
+class ArchtoolOutput(ModelOutput):
+    """What the heads give; `last_hidden_state` comes after the final norm."""
+
+    logits: Tensor | None = None
+    forecast: Tensor | None = None
+    last_hidden_state: Tensor | None = None
+    pooler_output: Tensor | None = None
+    past_key_values: Any = None
+
+
+OUTPUT_NAMES = {"hidden": "last_hidden_state", "pooled": "pooler_output"}
+
+
+class ArchtoolModel(PreTrainedModel):
+    """Runs the graph of its configuration."""
+
+    config_class = ArchtoolConfig
+    main_input_name = "input_ids"
+    _supports_sdpa = True
+
+    def __init__(self, config: Any) -> None:
+        super().__init__(config)
+        graph = config.archtool["graph"]
+        self.main_input_name = graph["inputs"][0]
+        self.constants = Constants(graph["constants"])
+        for name, (dtype, shape) in graph["tensors"].items():
+            _register(self, name, dtype, shape)
+        self.places = {place: self._parts(parts) for place, parts in graph["parts"].items()}
+        self.blocks: list[Any] = [_block(block) for block in graph["blocks"]]
+        self.outputs = [tuple(pair) for pair in graph["outputs"]]
+        names = [f"{block.name}.{layer.name}" for block in self.blocks for layer in block.layers]
+        self.cache_index = {name: i for i, name in enumerate(n for n in names if n in graph["cached"])}
+        self.learned_positions = bool(graph["learned_positions"])
+        self.post_init()
+
+    def _parts(self, parts: Mapping[str, Any]) -> dict[str, Part]:
+        return {name: PARTS[spec["part"]](self, spec) for name, spec in parts.items()}
+
+    def _init_weights(self, module: nn.Module) -> None:
+        """All weights come from the file."""
+
+    def get_input_embeddings(self) -> Any:
+        """Tables keep the names of the file; there is no module to hand out."""
+        return None
+
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        token_type_ids: Tensor | None = None,
+        pixel_values: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        past_key_values: Cache | None = None,
+        use_cache: bool | None = None,
+        return_dict: bool | None = None,
+        **others: Any,
+    ) -> ArchtoolOutput | tuple[Any, ...]:
+        """Run the model.
+
+        `labels`, `output_attentions`, `output_hidden_states` and embeddings instead of ids are refused.
+        """
+        _refuse(others)
+        given = {
+            "input_ids": input_ids,
+            "attention_mask": attention_mask,
+            "token_type_ids": token_type_ids,
+            "pixel_values": pixel_values,
+        }
+        inputs = {name: value for name, value in given.items() if value is not None}
+        if past_key_values is None and use_cache and self.cache_index:
+            past_key_values = DynamicCache()
+        ctx = CachedContext(inputs, past_key_values if self.cache_index else None, self.cache_index)
+        self._check_positions(position_ids, ctx)
+        named = {OUTPUT_NAMES.get(name, name): value for name, value in self._run(inputs, ctx).items()}
+        out = ArchtoolOutput(**named, past_key_values=past_key_values)
+        return out.to_tuple() if return_dict is False else out
+
+    def _run(self, inputs: Mapping[str, Tensor], ctx: CachedContext) -> dict[str, Tensor]:
+        left: dict[str, Any] = {}
+        current: Any = inputs[self.main_input_name]
+        device = current.device
+        for block in self.blocks:
+            x = entered = _entering(block, left, current)
+            for layer in block.layers:
+                ctx.place = f"{block.name}.{layer.name}"
+                m = Parts(self.places[f"{block.owner}.{layer.name}"], device)
+                source = entered if layer.source == "block" else x
+                x, entered = run_layer(m, layer, source, x, ctx), source
+            current = left[block.name] = x
+        return {name: left[block] for name, block in self.outputs}
+
+    def _check_positions(self, position_ids: Tensor | None, ctx: CachedContext) -> None:
+        if position_ids is None or not self.learned_positions:
+            return
+        if not torch.equal(position_ids, ctx.positions.expand_as(position_ids)):
+            raise ValueError(
+                "this model counts positions from the first token: pad on the right, not on the left"
+            )
+
+
+class ArchtoolForCausalLM(GenerationMixin, ArchtoolModel):  # type: ignore[misc]
+    """The same with `generate`."""
+
+
+def _register(root: nn.Module, name: str, dtype: str, shape: Sequence[int]) -> None:
+    """Add a tensor under its dotted name, making the modules on the way; without a dtype it is a parameter."""
+    *path, leaf = name.split(".")
+    module = root
+    for step in path:
+        if step not in module._modules:
+            module.add_module(step, nn.Module())
+        module = module.get_submodule(step)
+    if dtype:
+        module.register_buffer(leaf, torch.empty(shape, dtype=getattr(torch, dtype)))
+    else:
+        module.register_parameter(leaf, nn.Parameter(torch.empty(shape)))
+
+
+def _block(spec: Mapping[str, Any]) -> SimpleNamespace:
+    layers = [SimpleNamespace(**{**layer, "op": _operator(layer["op"])}) for layer in spec["layers"]]
+    return SimpleNamespace(**{**spec, "layers": layers})
+
+
+def _operator(spec: Mapping[str, Any] | None) -> Any:
+    return None if spec is None else OPERATORS[spec["kind"]](spec)
+
+
+def _refuse(others: Mapping[str, Any]) -> None:
+    refused = ("labels", "output_attentions", "output_hidden_states", "inputs_embeds", "head_mask")
+    asked = [name for name in refused if others.get(name) not in (None, False)]
+    if asked:
+        raise ValueError(f"this model does not take {', '.join(asked)}")

@@ -1,0 +1,101 @@
+"""Which examples a step sees: an endless stream of shuffled passes, addressed by number.
+
+Example ``i`` of the stream stands at place ``i % N`` of the permutation of pass ``i // N``, which follows from
+(seed, pass) alone. So any step can be fed without those before it, and a resumed run goes on exactly.
+"""
+
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+from archtool.data.batches import Batch, Batches
+from archtool.data.dataset import Data
+from archtool.errors import InputError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from torch import Tensor
+
+CACHE_BYTES = 512_000_000
+
+
+@dataclass
+class Feed:
+    """Batches by number.
+
+    Args:
+        data: what is fed.
+        batch_size: examples per batch.
+        seed: of the order.
+        rank: which of the processes this is; each takes its own batches.
+        processes: how many there are.
+        device: where tensors are put.
+    """
+
+    data: Data
+    batch_size: int
+    seed: int
+    rank: int = 0
+    processes: int = 1
+    device: str = "cpu"
+    _passes: "dict[int, NDArray[Any]]" = field(default_factory=dict, repr=False)
+    _whole: Batch | None = field(default=None, repr=False)
+
+    def __post_init__(self) -> None:
+        if len(self.data) == 0:
+            raise InputError("the training data has no rows", "check --data and its split")
+        if self._fits():
+            import numpy as np
+
+            self._whole = self._batches(0).batch(np.arange(len(self.data)))
+
+    def batch(self, number: int) -> Batch:
+        """Batch ``number`` (from 0) of this process."""
+        positions = self.positions(number)
+        if self._whole is None:
+            return self._batches(0).batch(positions)
+        import torch
+
+        rows = torch.from_numpy(positions)
+        inputs, targets = (
+            {k: v[rows] for k, v in part.items()} for part in (self._whole.inputs, self._whole.targets)
+        )
+        return replace(self._whole, inputs=inputs, targets=targets, positions=rows)
+
+    def positions(self, number: int) -> "NDArray[Any]":
+        """The examples of batch ``number``: consecutive places of the stream."""
+        import numpy as np
+
+        begin = (number * self.processes + self.rank) * self.batch_size
+        places = np.arange(begin, begin + self.batch_size)
+        count = len(self.data)
+        passes = places // count
+        return np.concatenate(
+            [self._pass(int(p))[places[passes == p] % count] for p in range(passes[0], passes[-1] + 1)]
+        )
+
+    def _pass(self, number: int) -> "NDArray[Any]":
+        if number not in self._passes:
+            for old in [p for p in self._passes if p < number - 1]:
+                del self._passes[old]
+            self._passes[number] = self._batches(number).positions()
+        return self._passes[number]
+
+    def _batches(self, number: int) -> Batches:
+        return Batches(
+            self.data, self.batch_size, order="shuffled", seed=self.seed, epoch=number, device=self.device
+        )
+
+    def _fits(self) -> bool:
+        """Whether all examples have one shape and may stay in memory as tensors."""
+        import numpy as np
+
+        lengths = self.data.lengths()
+        if lengths.min() != lengths.max():
+            return False
+        first = self._batches(0).batch(np.arange(1))
+        each = sum(_nbytes(tensor) for part in (first.inputs, first.targets) for tensor in part.values())
+        return each * len(self.data) <= CACHE_BYTES
+
+
+def _nbytes(tensor: "Tensor") -> int:
+    return tensor.numel() * tensor.element_size()

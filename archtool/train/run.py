@@ -1,0 +1,92 @@
+"""Training of checkpoints: which module, which objective, and what the result is stored as."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from archtool.data.dataset import Data
+from archtool.errors import InputError
+from archtool.model.checkpoint import Checkpoint, from_module
+from archtool.progress import SILENT, Progress
+from archtool.train.augment import Augment
+from archtool.train.loop import TrainResult, fit
+from archtool.train.objectives.base import Term, WeightedSum, task_loss
+from archtool.train.settings import TrainSettings
+
+if TYPE_CHECKING:
+    from archtool.model.lazy import Lazy
+
+
+def train(
+    checkpoint: Checkpoint,
+    data: Data,
+    settings: TrainSettings,
+    *,
+    terms: Sequence[Term] = (),
+    work: Path | None = None,
+    augment: Augment | None = None,
+    device: str = "cpu",
+    threads: int | None = None,
+    progress: Progress = SILENT,
+) -> tuple[Checkpoint, TrainResult]:
+    """A trained copy of a checkpoint, in the data types that it is stored in.
+
+    Args:
+        terms: what is minimised; none: the loss of the data's task.
+
+    Other arguments and errors are those of `archtool.train.loop.fit`; an encoded (quantized) checkpoint is an
+    `InputError`.
+    """
+    refuse_encoded(checkpoint)
+    check_vocabulary(checkpoint, data)
+    chosen = tuple(terms) or (Term(data.task, 1.0, task_loss(data.task)),)
+    module = checkpoint.module("fp32")
+    result = fit(
+        module, WeightedSum(chosen), data, settings,
+        work=work, augment=augment, device=device, threads=threads, progress=progress,
+    )  # fmt: skip
+    return stored_as_before(from_module(checkpoint, module), checkpoint), result
+
+
+def distillation(
+    parent: Checkpoint, device: str = "cpu", temperature: float = 2.0, weight: float = 1.0
+) -> Term:
+    """The term that pulls a model to its parent."""
+    from archtool.train.objectives.distill import Distillation
+
+    return Term("distillation", weight, Distillation(parent.module("fp32").to(device), temperature))
+
+
+def refuse_encoded(checkpoint: Checkpoint) -> None:
+    """`InputError` where tensors are stored as integers, which no gradient reaches."""
+    encoded = [name for name, _ in checkpoint.plan.entries]
+    if encoded:
+        raise InputError(
+            f"{len(encoded)} tensors are stored encoded ({encoded[0]}, ...) and cannot be trained",
+            "train or recover before quantizing",
+        )
+
+
+def check_vocabulary(checkpoint: Checkpoint, data: Data) -> None:
+    """`InputError` where the tokenizer has more ids than the model."""
+    have, made = checkpoint.architecture.size.get("vocab"), data.tokenizer
+    if have is not None and made is not None and made.vocabulary_size > have:
+        raise InputError(
+            f"the tokenizer has {made.vocabulary_size} ids and the model knows {have}",
+            "use the model's own tokenizer, or build a model with a larger vocab_size",
+        )
+
+
+def stored_as_before(trained: Checkpoint, original: Checkpoint) -> Checkpoint:
+    """The trained tensors in the data types of the original ones."""
+    from archtool.checkpoint.dtypes import torch_dtype
+    from archtool.model.lazy import Held, load
+
+    weights: Mapping[str, Lazy] = {
+        name: Held(load(lazy).to(torch_dtype(original.weights[name].dtype)))
+        for name, lazy in trained.weights.items()
+    }
+    return replace(trained, weights=weights)

@@ -1,0 +1,77 @@
+"""How long and how fast to train, as plain data."""
+
+from dataclasses import asdict, dataclass
+from typing import Any, Literal, get_args
+
+from archtool.errors import UsageError
+
+Shape = Literal["cosine", "linear", "constant"]
+Precision = Literal["fp32", "bf16"]
+
+
+@dataclass(frozen=True)
+class TrainSettings:
+    """Settings of one training run.
+
+    Attributes:
+        steps: optimizer steps, or None where only ``minutes`` ends the run.
+        minutes: wall-clock limit; a run that it ends is not repeatable to the bit.
+        lr: peak learning rate.
+        batch_size: examples per forward pass and process.
+        accumulate: forward passes per optimizer step.
+        weight_decay: of matrices (biases, gains and other vectors are never decayed).
+        betas: AdamW's.
+        schedule: the shape of the learning rate after the warm-up.
+        warmup: share of the run in which the rate rises from zero.
+        clip: largest norm of the whole gradient; 0 turns clipping off.
+        precision: ``bf16`` runs the forward pass under autocast; weights and optimizer stay fp32.
+        seed: of the data order and of everything drawn in a step.
+        save_steps: save the state after so many steps (0: by time alone).
+        save_seconds: save the state when so many seconds have passed since the last time.
+    """
+
+    steps: int | None
+    minutes: float | None = None
+    lr: float = 1e-3
+    batch_size: int = 64
+    accumulate: int = 1
+    weight_decay: float = 0.05
+    betas: tuple[float, float] = (0.9, 0.999)
+    schedule: Shape = "cosine"
+    warmup: float = 0.1
+    clip: float = 1.0
+    precision: Precision = "fp32"
+    seed: int = 0
+    save_steps: int = 0
+    save_seconds: float = 30.0
+
+    def __post_init__(self) -> None:
+        if self.steps is None and self.minutes is None:
+            raise UsageError("training has no end", "give steps=N or minutes=M")
+        _at_least("steps", self.steps, 1)
+        _positive("minutes", self.minutes)
+        _positive("lr", self.lr)
+        _at_least("batch_size", self.batch_size, 1)
+        _at_least("accumulate", self.accumulate, 1)
+        if not 0 <= self.warmup <= 1:
+            raise UsageError(f"warmup is {self.warmup}", "it is a share of the run, from 0 to 1")
+        if self.schedule not in get_args(Shape):
+            raise UsageError(f"no schedule {self.schedule!r}", f"use one of {', '.join(get_args(Shape))}")
+        if self.precision not in get_args(Precision):
+            raise UsageError(
+                f"no training precision {self.precision!r}", f"use one of {', '.join(get_args(Precision))}"
+            )
+
+    def identity(self) -> dict[str, Any]:
+        """What decides the result: everything but when the state is saved."""
+        return {name: value for name, value in asdict(self).items() if not name.startswith("save_")}
+
+
+def _at_least(name: str, value: int | None, least: int) -> None:
+    if value is not None and value < least:
+        raise UsageError(f"{name} is {value}", f"give at least {least}")
+
+
+def _positive(name: str, value: float | None) -> None:
+    if value is not None and not value > 0:
+        raise UsageError(f"{name} is {value}", "give a number above 0")

@@ -1,0 +1,52 @@
+"""Tiny perturbed transformers models of every family, saved to folders."""
+
+import torch
+import transformers as tf
+
+from archtool.ir.axes import Selection
+from archtool.ir.edit import Edit, Select
+from archtool.model.apply import apply
+from tests.families.parity import perturbed
+
+torch.set_num_threads(1)
+TEXT = dict(vocab_size=61, hidden_size=48, num_hidden_layers=3, intermediate_size=64)
+IMAGE = dict(
+    hidden_size=32, num_hidden_layers=2, num_attention_heads=4, intermediate_size=40, image_size=16, patch_size=8
+)
+ENCODER = dict(**TEXT, num_attention_heads=4, max_position_embeddings=64)
+DECODER = dict(**TEXT, num_attention_heads=6, num_key_value_heads=3, head_dim=8, max_position_embeddings=64)
+DISTIL = dict(vocab_size=61, dim=32, n_layers=2, n_heads=4, hidden_dim=40, max_position_embeddings=40)
+
+MODELS = {
+    "bert": lambda: tf.BertModel(tf.BertConfig(**ENCODER)),
+    "bert-class": lambda: tf.BertForSequenceClassification(tf.BertConfig(**ENCODER, num_labels=3)),
+    "bert-masked": lambda: tf.BertForMaskedLM(tf.BertConfig(**ENCODER)),
+    "roberta": lambda: tf.RobertaModel(tf.RobertaConfig(**ENCODER, pad_token_id=1)),
+    "distilbert": lambda: tf.DistilBertForSequenceClassification(tf.DistilBertConfig(**DISTIL)),
+    "vit": lambda: tf.ViTForImageClassification(tf.ViTConfig(**IMAGE, num_labels=5)),
+    "deit": lambda: tf.DeiTForImageClassificationWithTeacher(tf.DeiTConfig(**IMAGE, num_labels=5)),
+    "llama": lambda: tf.LlamaForCausalLM(tf.LlamaConfig(**DECODER)),
+    "llama-class": lambda: tf.LlamaForSequenceClassification(
+        tf.LlamaConfig(**DECODER, num_labels=3, pad_token_id=0)
+    ),
+    "mistral": lambda: tf.MistralForCausalLM(tf.MistralConfig(**DECODER, sliding_window=5)),
+    "qwen2": lambda: tf.Qwen2ForCausalLM(
+        tf.Qwen2Config(**{k: v for k, v in DECODER.items() if k != "head_dim"}, tie_word_embeddings=True)
+    ),
+    "qwen3": lambda: tf.Qwen3ForCausalLM(tf.Qwen3Config(**DECODER)),
+}
+
+
+def made(name, folder, seed=0, **kwargs):
+    """A model's folder as transformers writes it."""
+    torch.manual_seed(seed)
+    perturbed(MODELS[name](), seed).save_pretrained(folder, **kwargs)
+    return folder
+
+
+def keep(axis, kept, per=None):
+    return Select(Selection(axis, tuple(kept), per))
+
+
+def edited(checkpoint, *decisions):
+    return apply(checkpoint, Edit("test", decisions))
