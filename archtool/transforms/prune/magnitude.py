@@ -13,6 +13,7 @@ from archtool.checkpoint.values import check_finite
 from archtool.ir.axes import Dim, owners
 from archtool.ir.parts import Kind, Role, TensorSpec
 from archtool.ir.table import claims
+from archtool.model.ahead import one_thread_per_operation
 from archtool.model.checkpoint import Checkpoint
 from archtool.model.lazy import blocks
 from archtool.progress import SILENT, Progress
@@ -28,7 +29,7 @@ def scores(checkpoint: Checkpoint, axes: Sequence[str], progress: Progress = SIL
     arch = checkpoint.architecture
     energy = {axis: torch.zeros(arch.size[axis]) for axis in axes}
     work = _work(checkpoint, axes)
-    with progress.phase("score", len(work)) as phase:
+    with one_thread_per_operation(), progress.phase("score", len(work)) as phase:
         for storage, spec in work.items():
             for axis, added in _tensor_energy(checkpoint, storage, spec, energy).items():
                 energy[axis] += added
