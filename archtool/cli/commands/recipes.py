@@ -49,17 +49,19 @@ def show(recipe: Name, json: Json = False) -> None:
 
 
 @app.command(
-    "cp", epilog=examples("archtool recipes cp quickstart", "archtool recipes cp quickstart my.yaml")
+    "cp", epilog=examples("archtool recipes cp quickstart", "archtool recipes cp quantize/int8 my.yaml --model my-bert")
 )
 def cp(
     recipe: Name,
     target: Annotated[
         Path | None, typer.Argument(metavar="[FILE]", help="Where to; here by default.")
     ] = None,
+    model: Annotated[str | None, typer.Option("--model", help="Write this as the recipe's model.")] = None,
+    data: Annotated[str | None, typer.Option("--data", help="Write this as the recipe's data.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace an existing file.")] = False,
     json: Json = False,
 ) -> None:
-    """Copy a recipe to change it."""
+    """Copy a recipe to change it; its comments stay."""
     from archtool.config.shipped import find_recipe
 
     source = find_recipe(recipe)
@@ -68,10 +70,27 @@ def cp(
     if target.exists() and not force:
         raise UsageError(f"{target} is there already", "--force replaces it")
     try:
-        target.write_text(source.read_text(encoding="utf-8"), encoding="utf-8")
+        target.write_text(_filled(source, {"model": model, "data": data}), encoding="utf-8")
     except OSError as problem:
         raise ResourceError(f"cannot write {target}: {problem.strerror}", "give another file") from problem
     emit_json({"file": str(target)}) if json else emit(str(target))
+
+
+def _filled(source: Path, values: dict[str, str | None]) -> str:
+    """The recipe's text with its own lines for model and data replaced."""
+    lines = source.read_text(encoding="utf-8").splitlines()
+    for key, value in values.items():
+        if value is not None:
+            lines = [_line(key, value) if line.startswith(f"{key}:") else line for line in lines]
+            if _line(key, value) not in lines:
+                lines.append(_line(key, value))
+    return "\n".join(lines) + "\n"
+
+
+def _line(key: str, value: str) -> str:
+    import json
+
+    return f"{key}: {json.dumps(value)}"
 
 
 @app.command(

@@ -15,11 +15,14 @@ if TYPE_CHECKING:
 
 
 def absolute(budget: str, state: State, context: Context) -> Budget:
-    """The budget with relative terms resolved against the step's input."""
+    """The budget with relative terms resolved against the step's input; latency is resolved when it is measured."""
     from archtool.budget.language import parse_budget
     from archtool.model.costs import Workload, costs
 
-    return parse_budget(budget).resolve(costs(state.checkpoint, Workload(context.recipe.length)))
+    read = parse_budget(budget)
+    exact = replace(read, terms=tuple(t for t in read.terms if t.kind != "latency"))
+    resolved = exact.resolve(costs(state.checkpoint, Workload(context.recipe.length)))
+    return replace(read, terms=(*resolved.terms, *(t for t in read.terms if t.kind == "latency")))
 
 
 def finish(state: State, edit: Edit, child: Checkpoint, context: Context, budget: Budget | None, verb: str) -> State:

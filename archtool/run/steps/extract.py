@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from archtool.config.fields import BudgetText
 from archtool.run.step import Context, Estimate, Shared, State, Step, StepOptions, option
+
+if TYPE_CHECKING:
+    from archtool.budget.language import Budget
+    from archtool.ir.edit import Edit
 
 
 class ExtractOptions(StepOptions):
@@ -27,7 +31,7 @@ class Extract(Step[ExtractOptions]):
         "archtool extract nested-llama --budget size=300MB --units ffn,heads --json",
     )
     shared: ClassVar[tuple[Shared, ...]] = (
-        "task", "data", "columns", "length", "threads", "device", "dtype", "protect", "recover", "require",
+        "task", "data", "columns", "runtime", "batch", "length", "threads", "device", "dtype", "protect", "recover", "require",
     )  # fmt: skip
 
     def estimate(self, state: State, options: ExtractOptions) -> Estimate:
@@ -41,6 +45,7 @@ class Extract(Step[ExtractOptions]):
         from archtool.model.apply import apply
         from archtool.model.costs import Workload, costs
         from archtool.run.steps.editing import absolute, finish
+        from archtool.run.steps.widths import within
         from archtool.transforms.extract.prefix import prefix_order
         from archtool.transforms.units import check_patterns, unit_axes
         from archtool.transforms.widths import largest_fraction
@@ -49,7 +54,11 @@ class Extract(Step[ExtractOptions]):
         arch, budget = checkpoint.architecture, absolute(options.budget, state, context)
         check_patterns(arch, context.recipe.protect)
         order = prefix_order(arch, unit_axes(arch, options.units, context.recipe.protect))
-        edit = largest_fraction(
-            arch, order, budget, lambda e: costs(apply(checkpoint, e), workload), "prefix", options.multiple
-        )
+
+        def solve(limits: Budget) -> Edit:
+            return largest_fraction(
+                arch, order, limits, lambda e: costs(apply(checkpoint, e), workload), "prefix", options.multiple
+            )
+
+        edit = within(checkpoint, budget, context, solve)
         return finish(state, edit, apply(checkpoint, edit), context, budget, "extract")

@@ -20,6 +20,9 @@ class PruneOptions(StepOptions):
     criterion: Literal["magnitude"] = option("magnitude", "How units are scored.")
     units: tuple[str, ...] = option(("ffn", "heads"), "Kinds of units to narrow: ffn, heads, queries, qk, v.")
     blocks: int = option(0, "Blocks to drop, weakest first, before widths are cut.", ge=0)
+    allocation: Literal["uniform", "exact"] = option(
+        "uniform", "One share for all blocks, or each its own by the exact solver."
+    )
     multiple: int = option(1, "Round widths down to a multiple of this.", ge=1)
 
 
@@ -34,7 +37,7 @@ class Prune(Step[PruneOptions]):
         "archtool prune my-llama --budget size=500MB --units ffn --protect b0 --out smaller",
     )
     shared: ClassVar[tuple[Shared, ...]] = (
-        "task", "data", "columns", "length", "threads", "device", "dtype", "protect", "recover", "require",
+        "task", "data", "columns", "runtime", "batch", "length", "threads", "device", "dtype", "protect", "recover", "require",
     )  # fmt: skip
 
     def estimate(self, state: State, options: PruneOptions) -> Estimate:
@@ -71,18 +74,27 @@ def _widths(checkpoint: Checkpoint, before: Edit, options: PruneOptions, context
 
     from archtool.budget.language import Budget
     from archtool.model.apply import apply
-    from archtool.model.costs import Workload, costs
+    from archtool.model.costs import Workload, costs_for
+    from archtool.run.steps.widths import within
+    from archtool.transforms.allocate import allocate
     from archtool.transforms.prune.magnitude import scores
     from archtool.transforms.units import check_patterns, unit_axes
     from archtool.transforms.widths import largest_fraction, ranked
 
     assert isinstance(budget, Budget)
-    check_patterns(checkpoint.architecture, context.recipe.protect)
-    axes = unit_axes(checkpoint.architecture, options.units, context.recipe.protect)
-    found = scores(checkpoint, axes, context.progress)
-    workload = Workload(context.recipe.length)
-    edit = largest_fraction(
-        checkpoint.architecture, ranked(found), budget, lambda e: costs(apply(checkpoint, e), workload),
-        "magnitude", options.multiple, found,
-    )  # fmt: skip
+    arch, workload = checkpoint.architecture, Workload(context.recipe.length)
+    check_patterns(arch, context.recipe.protect)
+    found = scores(checkpoint, unit_axes(arch, options.units, context.recipe.protect), context.progress)
+
+    def solve(limits: Budget) -> Edit:
+        metrics = [term.metric for term in limits.terms]
+
+        def cost_of(edit: Edit) -> dict[str, float]:
+            return costs_for(apply(checkpoint, edit), metrics, workload)
+
+        if options.allocation == "exact":
+            return allocate(arch, found, limits, cost_of, "magnitude", options.multiple)
+        return largest_fraction(arch, ranked(found), limits, cost_of, "magnitude", options.multiple, found)
+
+    edit = within(checkpoint, budget, context, solve)
     return replace(edit, decisions=(*before.decisions, *edit.decisions), notes=(*before.notes, *edit.notes))
