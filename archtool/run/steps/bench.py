@@ -37,7 +37,7 @@ Counts = Annotated[tuple[Annotated[int, Field(ge=1)], ...], BeforeValidator(_ite
 class BenchOptions(StepOptions):
     """Options of ``bench``."""
 
-    runtime: Names = option((), "Runtimes, separated by commas. [the recipe's: onnxruntime]", panel="Runtime")
+    runtime: Names = option((), "Runtimes, separated by commas; the recipe's where none is given.", panel="Runtime")
     against: str | None = option(None, "A model to compare with instead of the parent.", panel="Input")
     batches: Counts = option((), "Batch sizes, separated by commas. [--batch]", panel="Runtime")
     lengths: Counts = option((), "Lengths in tokens, separated by commas. [--length]", panel="Runtime")
