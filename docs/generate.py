@@ -21,6 +21,9 @@ CODES = (
 )
 
 
+VALUES = {"int": "INTEGER", "float": "NUMBER", "Path": "PATH"}
+
+
 def shipped() -> list[str]:
     """The commands that come with archtool, in the order of the help."""
     steps = registry.entries("steps")
@@ -64,9 +67,15 @@ def body(name: str, command: Any) -> Iterator[str]:
 def flag_row(option: Any) -> str:
     """One flag of the table."""
     names = " / ".join([*option.opts, *option.secondary_opts])
-    value = "" if option.is_flag else f" {option.metavar or option.type.name.upper()}"
-    text = plain(option.help or "").replace("|", "\\|")
-    return f"| `{names}{value}`".replace("|", "\\|").replace("\\|", "|", 1) + f" | {text} |"
+    kind = getattr(option.type_descriptor.annotation, "__name__", "")
+    value = "" if option.is_flag else f" {option.metavar or VALUES.get(kind, 'TEXT')}"
+    repeated = " (may be repeated)" if option.multiple else ""
+    return f"| `{escaped(names + value)}` | {escaped(plain(option.help or '') + repeated)} |"
+
+
+def escaped(text: str) -> str:
+    """Text as a cell of a table."""
+    return text.replace("|", "\\|")
 
 
 def plain(text: str) -> str:
