@@ -47,7 +47,8 @@ def require(text: str, metrics: Metrics) -> tuple[Gate, ...]:
     failed = [gate for gate in gates if not gate.holds(metrics)]
     if failed:
         shown = "; ".join(
-            f"{gate.metric} is {metrics[gate.metric]:.6g}, required {gate.relation} {gate.bound:g}" for gate in failed
+            f"{gate.metric} is {metrics[gate.metric]:.6g}, required {gate.relation} {gate.bound:g}"
+            for gate in failed
         )
         raise QualityError(shown, "loosen the budget, recover with --recover, or lower the requirement")
     return gates

@@ -57,7 +57,9 @@ def pool(outputs: "Mapping[str, Tensor]", mask_BT: "Tensor | None", pooling: Poo
     needed = "pooled" if pooling.mode == "pooled" else "hidden"
     if needed not in outputs:
         have = ", ".join(outputs)
-        raise InputError(f"the model gives {have}; {pooling.mode} pooling needs {needed}", "choose another task")
+        raise InputError(
+            f"the model gives {have}; {pooling.mode} pooling needs {needed}", "choose another task"
+        )
     states = outputs[needed].float()
     if pooling.mode != "pooled":
         if mask_BT is None:
@@ -89,5 +91,7 @@ def _mode(file: Path, config: "Mapping[str, object]") -> str:
     on = [key for key, value in config.items() if key.startswith("pooling_mode_") and value is True]
     named = [str(stated)] if stated else [_FLAGS.get(key, key) for key in on]
     if len(named) != 1 or named[0] not in MODES:
-        raise InputError(f"{file}: pooling by {', '.join(named) or 'nothing'}", f"known are {', '.join(MODES)}")
+        raise InputError(
+            f"{file}: pooling by {', '.join(named) or 'nothing'}", f"known are {', '.join(MODES)}"
+        )
     return named[0]

@@ -20,7 +20,9 @@ def prove(checkpoint: Checkpoint, config: Mapping[str, Any]) -> None:
         raise DialectRefused(
             f"{len(checkpoint.plan.entries)} tensors are stored as integers, which the stock class cannot read"
         )
-    ragged = sorted(key for key, value in config.items() if value is None and not _may_be_none(checkpoint, key))
+    ragged = sorted(
+        key for key, value in config.items() if value is None and not _may_be_none(checkpoint, key)
+    )
     if ragged:
         raise DialectRefused(f"one number must serve all blocks, but theirs differ: {', '.join(ragged)}")
     try:

@@ -203,7 +203,9 @@ class LatencyTable:
 
 def guess_dynamic(inputs: "Mapping[str, Tensor]") -> dict[str, dict[int, str]]:
     """Axis 0 is the batch; axis 1 the length in (B, T) of integers and (B, T, D) of numbers."""
-    has_length = {name: value.ndim == (3 if value.is_floating_point() else 2) for name, value in inputs.items()}
+    has_length = {
+        name: value.ndim == (3 if value.is_floating_point() else 2) for name, value in inputs.items()
+    }
     return {name: {0: "batch", 1: "length"} if has_length[name] else {0: "batch"} for name in inputs}
 
 

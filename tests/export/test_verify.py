@@ -21,7 +21,9 @@ INT8, INT4 = Affine(), Affine(4, 16, symmetric=False)
 
 
 def encoded(checkpoint, encoding):
-    fits = [t for t in candidates(checkpoint.architecture) if not encoding.refuses(checkpoint.weights[t].shape)]
+    fits = [
+        t for t in candidates(checkpoint.architecture) if not encoding.refuses(checkpoint.weights[t].shape)
+    ]
     assert len(fits) >= 8
     return edited(checkpoint, *(Encode(t, encoding) for t in fits))
 
@@ -87,7 +89,9 @@ def sources(tmp_path_factory):
     folder = tmp_path_factory.mktemp("sources")
     six = tf.LlamaConfig(**{**DECODER, "num_key_value_heads": 6})
     perturbed(tf.LlamaForCausalLM(six)).save_pretrained(folder / "llama-six")
-    return {name: load(made(name, folder / name)) for name in MODELS} | {"llama-six": load(folder / "llama-six")}
+    return {name: load(made(name, folder / name)) for name in MODELS} | {
+        "llama-six": load(folder / "llama-six")
+    }
 
 
 @pytest.fixture(scope="module")
@@ -203,7 +207,9 @@ def remote(runs, name, auto="AutoModelForCausalLM", **kwargs):
     return getattr(transformers, auto).from_pretrained(folder, trust_remote_code=True, **kwargs).eval()
 
 
-@pytest.mark.parametrize("name", ["ragged-llama", "ragged-mistral", "int8-ragged", "ragged-gpt2", "ragged-gemma2"])
+@pytest.mark.parametrize(
+    "name", ["ragged-llama", "ragged-mistral", "int8-ragged", "ragged-gpt2", "ragged-gemma2"]
+)
 def test_remote_code_generates_what_we_generate(name, runs):
     checkpoint, _, _ = runs[name]
     model, ids = remote(runs, name), torch.arange(8).reshape(2, 4)
@@ -211,7 +217,9 @@ def test_remote_code_generates_what_we_generate(name, runs):
     settings = dict(attention_mask=torch.ones_like(ids), max_new_tokens=9, pad_token_id=0, eos_token_id=None)
     assert torch.equal(model.generate(ids, do_sample=False, **settings), wanted)
     assert torch.equal(model.generate(ids, do_sample=False, use_cache=False, **settings), wanted)
-    beams = [model.generate(ids, num_beams=3, do_sample=False, use_cache=c, **settings) for c in (True, False)]
+    beams = [
+        model.generate(ids, num_beams=3, do_sample=False, use_cache=c, **settings) for c in (True, False)
+    ]
     assert torch.equal(*beams)
 
 
@@ -232,7 +240,9 @@ def test_remote_code_saves_itself_again(runs, tmp_path):
     remote(runs, "int8-llama").save_pretrained(tmp_path)
     once, again = (load_file(p / "model.safetensors") for p in (runs["int8-llama"][1].folder, tmp_path))
     assert sorted(once) == sorted(again)
-    assert all(torch.equal(once[name], again[name]) and once[name].dtype == again[name].dtype for name in once)
+    assert all(
+        torch.equal(once[name], again[name]) and once[name].dtype == again[name].dtype for name in once
+    )
 
 
 def test_remote_code_runs_in_bfloat16_with_exact_scales(runs):

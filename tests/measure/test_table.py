@@ -88,7 +88,9 @@ def test_slope_removes_overhead_and_sums_predict_whole_models(tmp_path):
     x = {"x": torch.ones(1, 4, 2)}
     error = table.validate([ModelCase("exact", Several(0.64, 0.40, 0.001), x, ops)])
     assert error.rows[0].measured_ms == pytest.approx(OVERHEAD_MS + 1.041) and error.p95_pct < 1e-6
-    slower = table.validate([ModelCase("half", Several(0.02), x, ops), ModelCase("exact", Several(1.041), x, ops)])
+    slower = table.validate(
+        [ModelCase("half", Several(0.02), x, ops), ModelCase("exact", Several(1.041), x, ops)]
+    )
     assert slower.rows[0].error_pct == pytest.approx(100 * (1.541 / 0.52 - 1))
     assert slower.median_pct == pytest.approx(slower.rows[0].error_pct / 2)
     measured = engine.prepared
@@ -134,7 +136,10 @@ def test_interpolation_is_exact_on_multilinear_functions():
     def plane(a, b, c):
         return 2 + 3 * a + 5 * b * c
 
-    grid = {(("a", a), ("b", b), ("c", c)): plane(a, b, c) for a, b, c in itertools.product((1, 4), (2, 8, 16), (3, 9))}
+    grid = {
+        (("a", a), ("b", b), ("c", c)): plane(a, b, c)
+        for a, b, c in itertools.product((1, 4), (2, 8, 16), (3, 9))
+    }
     for a, b, c in [(1, 2, 3), (3, 5, 7), (2, 12, 9), (4, 16, 4)]:
         assert interpolate(grid, {"c": c, "a": a, "b": b}, "op") == pytest.approx(plane(a, b, c))
 
