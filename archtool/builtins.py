@@ -40,6 +40,7 @@ STEPS: Table = {
     "eval": ("archtool.run.steps.evaluate:Eval", "Measure a model's quality on data."),
     "prune": ("archtool.run.steps.prune:Prune", "Make a checkpoint structurally smaller."),
     "quantize": ("archtool.run.steps.quantize:Quantize", "Make a checkpoint's numbers smaller."),
+    "bench": ("archtool.run.steps.bench:Bench", "Measure latency side by side with the parent."),
     "extract": ("archtool.run.steps.extract:Extract", "Cut a submodel out of a nested checkpoint."),
 }
 
@@ -47,7 +48,12 @@ TRANSFORMS: Table = {}
 
 SEARCHERS: Table = {}
 
-RUNTIMES: Table = {}
+RUNTIMES: Table = {
+    "torch": ("archtool.measure.runtimes.torch_eager:TorchEager", "PyTorch, eager"),
+    "torch-compile": ("archtool.measure.runtimes.torch_compile:TorchCompile", "PyTorch, compiled per shape"),
+    "onnxruntime": ("archtool.measure.runtimes.ort:OnnxRuntime", "ONNX Runtime on the CPU"),
+    "openvino": ("archtool.measure.runtimes.openvino_cpu:OpenVino", "OpenVINO on the CPU (an extra)"),
+}
 
 TASKS: Table = {}
 

@@ -8,11 +8,13 @@ from archtool.errors import InputError
 if TYPE_CHECKING:
     import torch
 
-_CHUNK_NUMEL = 2**22
+_CHUNK_NUMEL = 2**18
+_BITS = {"bfloat16": ("int16", 0x7F80), "float16": ("int16", 0x7C00), "float32": ("int32", 0x7F800000)}
+"""Dtype → integers of its size, and the smallest one (without sign) that is infinite; larger ones are NaN."""
 
 
 def check_finite(tensor: "torch.Tensor", name: str) -> None:
-    """Refuse a tensor with NaN or infinite values; takes memory for a few million elements at a time.
+    """Refuse a tensor with NaN or infinite values; takes memory for a few hundred thousand elements at a time.
 
     Raises:
         InputError: some values are not finite; the message counts them.
@@ -24,7 +26,7 @@ def check_finite(tensor: "torch.Tensor", name: str) -> None:
     nan = infinite = 0
     for chunk in _chunks(tensor.detach()):
         values = chunk.float() if chunk.element_size() == 1 else chunk
-        if not bool(torch.isfinite(values).all()):
+        if not _all_finite(values):
             nan += int(torch.isnan(values).sum())
             infinite += int(torch.isinf(values).sum())
     if nan or infinite:
@@ -34,8 +36,19 @@ def check_finite(tensor: "torch.Tensor", name: str) -> None:
         )
 
 
+def _all_finite(values: "torch.Tensor") -> bool:
+    """By the bits of the exponent: many times as fast as ``isfinite``."""
+    import torch
+
+    known = _BITS.get(str(values.dtype).removeprefix("torch."))
+    if known is None or values.numel() == 0:
+        return bool(torch.isfinite(values).all())
+    bits = values.view(getattr(torch, known[0])) & (2 ** (8 * values.element_size() - 1) - 1)
+    return int(bits.amax()) < known[1]
+
+
 def _chunks(tensor: "torch.Tensor") -> Iterator["torch.Tensor"]:
-    """Pieces of a tensor of at most a few million elements, without copying all of it."""
+    """Pieces of a tensor of at most a few hundred thousand elements, without copying all of it."""
     if tensor.is_contiguous():
         yield from tensor.view(-1).split(_CHUNK_NUMEL)
     elif tensor.numel() <= _CHUNK_NUMEL:

@@ -202,6 +202,10 @@ class Decoder:
         """Nothing is kept verbatim."""
         return False
 
+    def carried_axes(self, name: str, arch: Architecture) -> tuple[str, ...]:
+        """See `Family.carried_axes`."""
+        return ()
+
 
 def plain(name: str, op: Operator | None, pre: NormSpec | None = None, **sizes: int) -> Sized:
     """A layer without a residual, as stems and heads have them, with the sizes of its axes."""

@@ -11,6 +11,7 @@ from archtool.ir.edit import Edit, RefusedEdit, Step, edited, indices, steps
 from archtool.ir.encodings import Affine, Dense, Encoding
 from archtool.ir.parts import TensorSpec
 from archtool.ir.table import shape, stored
+from archtool.model.carried import carried_after
 from archtool.model.checkpoint import Checkpoint, encoded_weights, leaf_name, picked
 from archtool.model.lazy import Held, Lazy
 
@@ -45,7 +46,10 @@ def _structural(checkpoint: Checkpoint, step: Step) -> Checkpoint:
         picks = tuple(indices(d, step.before, step.selections) for d in before[source].dims)
         found = _selected(checkpoint, source, before[source], picks)
         weights.update({storage + leaf.removeprefix(source): lazy for leaf, lazy in found.items()})
-    return replace(checkpoint, architecture=step.after, plan=step.plan(checkpoint.plan), weights=weights)
+    travels = replace(checkpoint.source, carried=carried_after(checkpoint, step))
+    return replace(
+        checkpoint, architecture=step.after, plan=step.plan(checkpoint.plan), weights=weights, source=travels
+    )
 
 
 def _selected(checkpoint: Checkpoint, storage: str, spec: TensorSpec, picks: tuple[object, ...]) -> dict[str, Lazy]:

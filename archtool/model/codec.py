@@ -20,6 +20,9 @@ DTYPES = {
     "BOOL": torch.bool,
 }  # fmt: skip
 
+PART_NUMEL = 2**18
+"""Elements that are encoded at a time: their float32 copies stay in a core's cache."""
+
 
 def leaf_tensors(encoding: Encoding, shape: tuple[int, ...], device: str) -> dict[str, Tensor]:
     """Empty leaves for a tensor of this shape."""
@@ -52,6 +55,12 @@ def _(encoding: Dense, leaves: Mapping[str, Tensor], columns: int) -> Tensor:
 
 @encode.register
 def _(encoding: Affine, w_OI: Tensor) -> dict[str, Tensor]:
+    step = max(1, PART_NUMEL // max(1, w_OI.shape[1]))
+    parts = [_affine(encoding, part) for part in w_OI.split(step)]
+    return {name: torch.cat([part[name] for part in parts]) for name in parts[0]} if len(parts) > 1 else parts[0]
+
+
+def _affine(encoding: Affine, w_OI: Tensor) -> dict[str, Tensor]:
     rows, columns = w_OI.shape
     grouped = w_OI.float().unflatten(1, (encoding.groups(columns), -1))
     quantized = _symmetric(encoding, grouped) if encoding.symmetric else _asymmetric(encoding, grouped)
@@ -62,7 +71,7 @@ def _(encoding: Affine, w_OI: Tensor) -> dict[str, Tensor]:
 def _symmetric(encoding: Affine, w_OGI: Tensor) -> dict[str, Tensor]:
     top = 2 ** (encoding.bits - 1) - 1
     scale = (w_OGI.abs().amax(-1) / top).clamp_min(torch.finfo(torch.float32).tiny)
-    return {"q": torch.round(w_OGI / scale[..., None]).clamp_(-top, top), "scale": scale}
+    return {"q": (w_OGI / scale[..., None]).round_().clamp_(-top, top), "scale": scale}
 
 
 def _asymmetric(encoding: Affine, w_OGI: Tensor) -> dict[str, Tensor]:
@@ -70,7 +79,7 @@ def _asymmetric(encoding: Affine, w_OGI: Tensor) -> dict[str, Tensor]:
     low, high = w_OGI.amin(-1).clamp_max(0), w_OGI.amax(-1).clamp_min(0)
     scale = ((high - low) / top).clamp_min(torch.finfo(torch.float32).tiny)
     zero = torch.round(-low / scale).clamp(0, top)
-    q = torch.round(w_OGI / scale[..., None] + zero[..., None]).clamp_(0, top)
+    q = (w_OGI / scale[..., None]).add_(zero[..., None]).round_().clamp_(0, top)
     return {"q": q, "scale": scale, "zero": zero.to(torch.uint8)}
 
 

@@ -8,17 +8,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Protocol
 
 from archtool.checkpoint.store import TensorStore
 from archtool.families.names import Entry
 from archtool.ir.encodings import BITS, Encoding
+from archtool.model.ahead import ahead
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-BLOCK_BYTES = 64 * 2**20
+    from archtool.model.pick import Index
+
+BLOCK_BYTES = 8 * 2**20
 
 
 class Lazy(Protocol):
@@ -43,12 +46,26 @@ def load(lazy: Lazy) -> Tensor:
 
 
 def blocks(lazy: Lazy, block_bytes: int = BLOCK_BYTES) -> Iterator[Tensor]:
-    """The tensor in blocks of rows of about ``block_bytes``."""
+    """The tensor in blocks of rows of about ``block_bytes``, made ahead; in one where rows cannot be read singly."""
     count = lazy.shape[0] if lazy.shape else 1
     per_row = max(1, nbytes(lazy) // max(1, count))
-    step = max(1, block_bytes // per_row)
-    for start in range(0, count, step):
-        yield lazy.rows(start, min(count, start + step))
+    step = max(1, block_bytes // per_row) if by_rows(lazy) else max(1, count)
+    jobs = [partial(lazy.rows, start, min(count, start + step)) for start in range(0, count, step)]
+    return ahead(jobs) if len(jobs) > 1 else (job() for job in jobs)
+
+
+def by_rows(lazy: Lazy) -> bool:
+    """Whether some rows cost less than all: not where a file's layout has to be turned for them."""
+    match lazy:
+        case Filed():
+            return not lazy.turned
+        case Picked():
+            return by_rows(lazy.base)
+        case EncodedLeaf():
+            return by_rows(lazy.leaves.base)
+        case Decoded():
+            return all(by_rows(leaf) for _, leaf in lazy.leaves)
+    return True
 
 
 def nbytes(lazy: Lazy) -> int:
@@ -104,9 +121,14 @@ class Filed:
         """As in the file."""
         return self.store.infos[self.entry.file].dtype
 
+    @property
+    def turned(self) -> bool:
+        """Whether the file's layout is another, so that any row takes reading the whole."""
+        return bool(self.entry.stack or self.entry.transpose or self.entry.interleaved or self.entry.lead)
+
     def rows(self, start: int, stop: int) -> Tensor:
         """Reads no more than these rows where the layout allows it."""
-        if self.entry.stack or self.entry.transpose or self.entry.interleaved or self.entry.lead:
+        if self.turned:
             return self._whole[start:stop] if self.shape else self._whole
         return self.store.read(self.entry.file, slice(self.first + start, self.first + stop) if self.shape else None)
 
@@ -141,24 +163,22 @@ class Picked:
 
     def rows(self, start: int, stop: int) -> Tensor:
         """Reads the rows between the first and the last that are wanted."""
+        from archtool.model.pick import index_of, take
+
         wanted = range(start, stop) if self.picks[0] is None else self.picks[0][start:stop]
         low, high = min(wanted), max(wanted) + 1
         tensor = self.base.rows(low, high)
-        if high - low != len(wanted) or list(wanted) != list(range(low, high)):
-            tensor = pick(tensor, 0, [i - low for i in wanted])
-        for axis, picks in enumerate(self.picks[1:], start=1):
-            if picks is not None:
-                tensor = pick(tensor, axis, picks)
+        if len(wanted) < high - low or list(wanted) != list(range(low, high)):
+            tensor = take(tensor, 0, index_of([i - low for i in wanted]))
+        for axis, index in self._columns:
+            tensor = take(tensor, axis, index)
         return tensor
 
+    @cached_property
+    def _columns(self) -> tuple[tuple[int, Index], ...]:
+        from archtool.model.pick import index_of
 
-def pick(tensor: Tensor, axis: int, picks: Sequence[int]) -> Tensor:
-    """Indices of one dimension; a view where they are a range."""
-    import torch
-
-    if len(picks) and picks[-1] - picks[0] == len(picks) - 1 and list(picks) == list(range(picks[0], picks[-1] + 1)):
-        return tensor.narrow(axis, picks[0], len(picks))
-    return tensor.index_select(axis, torch.tensor(picks, dtype=torch.int64, device=tensor.device))
+        return tuple((axis, index_of(p)) for axis, p in enumerate(self.picks) if axis and p is not None)
 
 
 class Leaves:
@@ -169,36 +189,37 @@ class Leaves:
 
     def __init__(self, base: Lazy, encoding: Encoding) -> None:
         self.base, self.encoding = base, encoding
+        self._seen: dict[int, dict[str, Tensor]] = {}
 
     @cached_property
     def small(self) -> dict[str, Tensor]:
-        """All leaves but ``q``, whole."""
+        """All leaves but ``q``, whole; the source is read again where blocks of ``q`` did not cover every row."""
         import torch
 
-        parts: dict[str, list[Tensor]] = {}
-        for block in blocks(self.base):
-            for name, tensor in self._encode(block).items():
-                if name != "q":
-                    parts.setdefault(name, []).append(tensor)
-        return {name: torch.cat(tensors) for name, tensors in parts.items()}
+        parts = self._covering() or [self._encoded(block)[1] for block in blocks(self.base)]
+        self._seen.clear()
+        return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
 
     def q_rows(self, start: int, stop: int) -> Tensor:
-        """Rows of the integers; remembers the small leaves when rows arrive from first to last."""
-        import torch
-
-        made = self._encode(self.base.rows(start, stop))
+        """Rows of the integers; remembers the small leaves of these rows."""
+        q, small = self._encoded(self.base.rows(start, stop))
         if "small" not in self.__dict__:
-            pending = self.__dict__.setdefault("_pending", [])
-            if start == sum(len(m["scale"]) for m in pending):
-                pending.append({name: t for name, t in made.items() if name != "q"})
-            if stop == self.base.shape[0] and sum(len(m["scale"]) for m in pending) == stop:
-                self.__dict__["small"] = {n: torch.cat([m[n] for m in pending]) for n in pending[0]}
-        return made["q"]
+            self._seen[start] = small
+        return q
 
-    def _encode(self, block: Tensor) -> dict[str, Tensor]:
+    def _encoded(self, block: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         from archtool.model.codec import encode
 
-        return encode(self.encoding, block)
+        made = encode(self.encoding, block)
+        return made.pop("q"), made
+
+    def _covering(self) -> list[dict[str, Tensor]]:
+        """Remembered leaves of blocks that follow each other from the first row to the last, or nothing."""
+        at, parts = 0, []
+        while at < self.base.shape[0] and at in self._seen:
+            parts.append(self._seen[at])
+            at += len(parts[-1]["scale"])
+        return parts if at == self.base.shape[0] else []
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,7 @@ from archtool.checkpoint.writer import (
 )  # fmt: skip
 from archtool.families.names import Entry
 from archtool.families.registry import family_named
+from archtool.model.ahead import one_thread_per_operation
 from archtool.model.checkpoint import Checkpoint, Source
 from archtool.model.files import FileTensor, file_tensors
 from archtool.model.layout import join

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+import yaml
 
 from archtool.report import (
     BudgetCheck, Command, ExportCheck, LatencySample, LayerRow, Metric, Provenance, Report, Skipped, Snapshot,
@@ -13,6 +15,8 @@ from archtool.report import (
 )  # fmt: skip
 
 STRUCTURES = ("kv", "group", "qk", "pairs", "v", "hidden")
+SAID = ("parameters", "size_bytes", "accuracy", "spearman", "perplexity", "loss", "mse", "latency_ms")
+"""Metrics that a step's summary tells, where they changed."""
 LABELS = {"kv": "heads", "group": "queries per head", "hidden": "ffn", "pairs": "qk pairs"}
 
 
@@ -22,26 +26,78 @@ def build_report(folder: Path) -> Report:
     origin = json.loads((folder / "provenance.json").read_text(encoding="utf-8"))
     records = result["records"]
     child, parent = records.get("child", {}), records.get("parent", {})
-    name = str(origin.get("label", folder.name))
+    recipe = yaml.safe_load((folder / "recipe.lock.yaml").read_text(encoding="utf-8"))
+    name = _label(recipe, folder)
+    export = _read(folder / "export.json") or {}
     return Report(
         title=f"{' → '.join(step['verb'] for step in result['steps'])}: {name}",
         model_name=name,
         family=child.get("family", ""),
         base_model=name,
         task=str(records.get("data", {}).get("spec", {}).get("task", "")),
-        input_shape=f"1 × {origin.get('length', 64)}",
+        input_shape=_input_shape(child, recipe),
         child=_snapshot("after", child, records, "child"),
         parent=_snapshot("before", parent, records, "parent") if parent and parent != child else None,
-        budgets=tuple(_budgets(records)),
+        budgets=(*_budgets(records), *_gates(recipe, result)),
         layers=tuple(_layers(parent or child, child, records.get("scores", {}))),
         tensors=tuple(_tensors(child)),
-        steps=tuple(StepRecord(name=s["verb"], seconds=s["seconds"]) for s in result["steps"]),
+        steps=tuple(_steps(result["steps"])),
         skipped=tuple(Skipped(what=n["what"], reason=n["reason"]) for n in records.get("notes", [])),
         exports=tuple(_exports(folder)),
-        commands=tuple(_commands(folder, records)),
-        limits=tuple(_limits(records, folder)),
+        commands=tuple(_commands(folder, export)),
+        limits=tuple(_limits(records, folder, export)),
         provenance=_provenance(origin, result, records),
     )
+
+
+def _read(path: Path) -> Any:
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+
+
+def _label(recipe: Mapping[str, Any], folder: Path) -> str:
+    """The model's name as the recipe gives it."""
+    model = recipe.get("model") or {}
+    build = model.get("build")
+    return Path(str(model.get("path") or (build if isinstance(build, str) else folder.name))).name
+
+
+def _input_shape(child: Mapping[str, Any], recipe: Mapping[str, Any]) -> str:
+    facts = child.get("facts", {})
+    if "image_height" in facts:
+        return f"one image of {facts['image_height']} × {facts['image_width']} pixels"
+    return f"1 × {recipe.get('length', 64)} tokens"
+
+
+def _steps(steps: Sequence[Mapping[str, Any]]) -> Iterator[StepRecord]:
+    """What each step left behind, where it changed from the step before."""
+    before: Mapping[str, float] = {}
+    for step in steps:
+        now = step["metrics"]
+        said = [_said(k, before.get(k), now[k]) for k in SAID if k in now and now[k] != before.get(k)]
+        yield StepRecord(name=step["verb"], seconds=step["seconds"], summary=", ".join(said))
+        before = now
+
+
+def _said(name: str, before: float | None, now: float) -> str:
+    value, unit = (now / 1e3, " kB") if name == "size_bytes" else (now, "")
+    text = f"{value:,.0f}{unit}" if now > 100 else f"{value:.4g}"
+    label = {"size_bytes": "size"}.get(name, name)
+    return f"{label} {text}"
+
+
+def _gates(recipe: Mapping[str, Any], result: Mapping[str, Any]) -> Iterator[BudgetCheck]:
+    """The quality gates of the recipe, with what was reached."""
+    from archtool.config.gates import check_gates, parse_gate
+    from archtool.errors import QualityError
+
+    for text in recipe.get("require") or ():
+        name, _, threshold = parse_gate(text)
+        try:
+            check_gates([text], result["metrics"])
+            met = True
+        except QualityError:
+            met = False
+        yield BudgetCheck(request=text, achieved=result["metrics"].get(name), limit=threshold, met=met)
 
 
 def _snapshot(name: str, found: Mapping[str, Any], records: Mapping[str, Any], which: str) -> Snapshot:
@@ -129,18 +185,20 @@ def _exports(folder: Path) -> Iterator[ExportCheck]:
         )  # fmt: skip
 
 
-def _commands(folder: Path, records: Mapping[str, Any]) -> Iterator[Command]:
+def _commands(folder: Path, export: Mapping[str, Any]) -> Iterator[Command]:
     yield Command(purpose="Reproduce this run", code="archtool run recipe.lock.yaml")
     if (folder / "verify.json").is_file():
         yield Command(purpose="Compare the written model with the one in memory, again", code="archtool verify .")
-    snippet = records.get("export", {}).get("load")
+    snippet = export.get("load")
     if (folder / "model").is_dir():
         code = snippet or 'import archtool\n\nmodel = archtool.load("model").module()\n'
         yield Command(purpose="Load the model", code=code, language="python")
 
 
-def _limits(records: Mapping[str, Any], folder: Path) -> Iterator[str]:
-    yield from records.get("export", {}).get("limits", [])
+def _limits(records: Mapping[str, Any], folder: Path, export: Mapping[str, Any]) -> Iterator[str]:
+    yield from export.get("limits", [])
+    yield from export.get("notes", [])
+    yield from (f"Not written as {dialect}: {reason}" for dialect, reason in export.get("reasons", []))
     if not records.get("latency"):
         yield "Latency was not measured in this run; `archtool bench` measures it."
     if not records.get("data"):

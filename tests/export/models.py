@@ -62,3 +62,19 @@ def keep(axis, kept, per=None):
 
 def edited(checkpoint, *decisions):
     return apply(checkpoint, Edit("test", decisions))
+
+
+def timm_folder(case, folder):
+    """A timm checkpoint of the family tests: a configuration without a model type, and random tensors."""
+    import json
+
+    from safetensors.torch import save_file
+
+    from tests.families import test_timm_vit as timm
+
+    config, tokens, positions, channels, classes, options, how = timm.CASES[case]
+    folder.mkdir()
+    names = timm._names(tokens, positions, channels, how["heads"], classes, options)
+    save_file(timm._tensors(names), folder / "model.safetensors", metadata={"format": "pt"})
+    (folder / "config.json").write_text(json.dumps(config))
+    return folder

