@@ -142,7 +142,7 @@ def checked_plan(arch: Architecture, plan: EncodingPlan) -> EncodingPlan:
     kept = {name: encoding for name, encoding in plan.entries if name in specs}
     for name, encoding in kept.items():
         shape = tuple(d.size(arch.size) for d in specs[name].dims)
-        reason = encoding.refuses(shape)
+        reason = encoding.refuses(shape) if specs[name].encodable else "only linear layers and tables are decoded"
         if reason:
             raise RefusedEdit(f"{name} cannot be stored as {encoding.kind}: {reason}", "Choose another group or bits.")
     return EncodingPlan(tuple(sorted(kept.items())))

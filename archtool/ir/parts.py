@@ -42,6 +42,7 @@ class TensorSpec:
         kind: parameter, buffer or derived.
         init: ``"normal"``, ``"zeros"`` or ``"ones"``: the value before training.
         storage: full name of the tensor that holds the values (differs from ``name`` when tied).
+        encodable: whether its module computes with an encoded form.
     """
 
     name: str
@@ -50,6 +51,7 @@ class TensorSpec:
     kind: Kind = Kind.PARAMETER
     init: str = "normal"
     storage: str = ""
+    encodable: bool = False
 
 
 @dataclass(frozen=True)
@@ -74,7 +76,8 @@ class Linear(Part):
 
     def tensors(self) -> tuple[TensorSpec, ...]:
         """Weight (out, in) and bias (out)."""
-        weight = TensorSpec("weight", (self.out, self.inp), (Role.PRODUCES, Role.CONSUMES), storage=_tied(self.tie))
+        roles = (Role.PRODUCES, Role.CONSUMES)
+        weight = TensorSpec("weight", (self.out, self.inp), roles, storage=_tied(self.tie), encodable=True)
         bias = TensorSpec("bias", (self.out,), (Role.PRODUCES,), init="zeros")
         return (weight, bias) if self.bias else (weight,)
 
@@ -89,7 +92,7 @@ class Table(Part):
 
     def tensors(self) -> tuple[TensorSpec, ...]:
         """Weight (rows, width)."""
-        return (TensorSpec("weight", (self.rows, self.width), (Role.INDEX, Role.PRODUCES)),)
+        return (TensorSpec("weight", (self.rows, self.width), (Role.INDEX, Role.PRODUCES), encodable=True),)
 
 
 @dataclass(frozen=True)

@@ -60,9 +60,7 @@ def swin():
     sizes = {"heads": 3, "qk": 4, "v": 5}
     window = said.WindowAttention(window=2, scale=0.5)
     for i in (0, 1):
-        draft.block(
-            f"b{i}", (Layer("attn", window, pre=LN), sizes), (Layer("ffn", Mlp(), pre=LN), {"hidden": 7})
-        )
+        draft.block(f"b{i}", (Layer("attn", window, pre=LN), sizes), (Layer("ffn", Mlp(), pre=LN), {"hidden": 7}))
     draft.block("merge", (flat("merge", said.PatchMerging(into="s1.width")), {}))
     draft.block("b2", (Layer("attn", window, pre=LN), sizes))
     return finished(draft)
@@ -72,9 +70,7 @@ def mobilevit():
     draft = image_draft()
     draft.sizes.update({"m.width": 8})
     conv, point = said.GridConv(kernel=3, into="s0.width"), said.GridConv(kernel=1, into="m.width")
-    draft.block(
-        "local", (flat("conv", conv, branch=BN), {}), (flat("act", said.Silu()), {}), (flat("in", point), {})
-    )
+    draft.block("local", (flat("conv", conv, branch=BN), {}), (flat("act", said.Silu()), {}), (flat("in", point), {}))
     attention = (Layer("attn", Attention(scale=0.5), pre=LN), {"kv": 2, "group": 1, "qk": 4, "v": 4})
     draft.block(
         "global", (flat("unfold", said.Unfold(patch=2)), {}), attention,
@@ -116,9 +112,7 @@ def unet():
 def mamba():
     draft = text_draft()
     for i in range(2):
-        draft.block(
-            f"b{i}", (Layer("mamba", said.Mamba(), pre=LN), {"inner": 10, "state": 4, "rank": 3}), stage="s0"
-        )
+        draft.block(f"b{i}", (Layer("mamba", said.Mamba(), pre=LN), {"inner": 10, "state": 4, "rank": 3}), stage="s0")
     return finished(draft)
 
 
@@ -223,9 +217,7 @@ def test_bias_table_follows_the_heads_and_the_index_is_one():
 
 def test_one_blocks_heads_of_a_shared_bias_are_refused_by_name():
     checkpoint = checkpoint_of("t5")
-    assert [c.spec.storage for c in claims(checkpoint.architecture) if c.part == "bias"] == [
-        "b0.attn.bias"
-    ] * 3
+    assert [c.spec.storage for c in claims(checkpoint.architecture) if c.part == "bias"] == ["b0.attn.bias"] * 3
     with pytest.raises(RefusedEdit, match=r"b0\.attn\.bias is shared by b0\.attn and b1\.attn"):
         cut(checkpoint, b1_attn_heads=(0, 2))
     small = cut(checkpoint, b0_attn_heads=(0, 2), b1_attn_heads=(0, 2), b2_attn_heads=(0, 2))
@@ -284,9 +276,7 @@ def test_a_dropped_block_with_named_inputs_leaves_them_to_its_follower():
 
 def test_mamba_is_cut_in_both_halves_and_its_scan_follows():
     small = cut(checkpoint_of("mamba"), b0_mamba_inner=(1, 3, 8), b0_mamba_state=(0, 2))
-    specs = {
-        n.removeprefix("b0.mamba."): shape(s, small) for n, s in stored(small).items() if n.startswith("b0")
-    }
+    specs = {n.removeprefix("b0.mamba."): shape(s, small) for n, s in stored(small).items() if n.startswith("b0")}
     assert specs["enter.weight"] == (6, 12) and specs["conv.weight"] == (3, 1, 4)
     assert specs["select.weight"] == (3 + 2 + 2, 3) and specs["decay"] == (3, 2)
     assert specs["step.weight"] == (3, 3) and specs["leave.weight"] == (12, 3)
@@ -403,6 +393,13 @@ def test_a_repeated_block_is_unshared_whole():
     assert own.plan.of("b1.mamba.leave.weight") == Affine() == own.plan.of("b0.mamba.leave.weight")
     feed = feed_of(arch)
     assert torch.allclose(own.module()(**feed)["logits"], coded.module()(**feed)["logits"], atol=1e-5)
+
+
+def test_only_weights_of_linear_layers_and_tables_are_encoded():
+    from archtool.ir.encodings import Affine
+
+    with pytest.raises(RefusedEdit, match=r"b0\.mamba\.decay cannot be stored as affine: only linear layers"):
+        apply(checkpoint_of("mamba"), Edit("test", (Encode("b0.mamba.decay", Affine()),)))
 
 
 def test_edits_with_every_decision_survive_json():

@@ -154,9 +154,7 @@ def _layout(piece: Piece) -> dict[str, Any]:
 @singledispatch
 def settings(part: Part, arch: Architecture) -> dict[str, Any]:
     """A part's kind and settings for the runtime."""
-    raise InputError(
-        f"the remote dialect has no part of type {type(part).__name__}", "Write the native dialect."
-    )
+    raise InputError(f"the remote dialect has no part of type {type(part).__name__}", "Write the native dialect.")
 
 
 @settings.register
@@ -176,6 +174,8 @@ def _(part: parts.Conv2d, arch: Architecture) -> dict[str, Any]:
 
 @settings.register
 def _(part: parts.Norm, arch: Architecture) -> dict[str, Any]:
+    if part.kind == "batch":
+        raise InputError("the remote dialect has no BatchNorm", "Write the native dialect.")
     return {"part": "norm", "kind": part.kind, "eps": part.eps, "offset": part.offset}
 
 
