@@ -47,7 +47,9 @@ class Prune(Step[PruneOptions]):
         """Drop blocks, then find the largest uniform width within the budget."""
         from archtool.model.apply import apply
         from archtool.run.steps.editing import absolute, finish
+        from archtool.transforms.units import check_patterns
 
+        check_patterns(state.checkpoint.architecture, context.recipe.protect)
         if options.budget is None and not options.blocks:
             raise UsageError("prune needs a budget or a number of blocks", "Give --budget params=0.5x or --blocks 2.")
         budget = absolute(options.budget, state, context) if options.budget else None
@@ -63,7 +65,8 @@ def _depth(checkpoint: Checkpoint, options: PruneOptions, context: Context) -> E
 
     if not options.blocks:
         return Edit("prune", ())
-    return drop_weakest(block_scores(checkpoint, progress=context.progress), options.blocks)
+    found = block_scores(checkpoint, protect=context.recipe.protect, progress=context.progress)
+    return drop_weakest(found, options.blocks, len(checkpoint.architecture.stage("s0")))
 
 
 def _widths(checkpoint: Checkpoint, before: Edit, options: PruneOptions, context: Context, budget: object) -> Edit:
@@ -73,11 +76,10 @@ def _widths(checkpoint: Checkpoint, before: Edit, options: PruneOptions, context
     from archtool.model.apply import apply
     from archtool.model.costs import Workload, costs
     from archtool.transforms.prune.magnitude import scores
-    from archtool.transforms.units import check_patterns, unit_axes
+    from archtool.transforms.units import unit_axes
     from archtool.transforms.widths import largest_fraction, ranked
 
     assert isinstance(budget, Budget)
-    check_patterns(checkpoint.architecture, context.recipe.protect)
     axes = unit_axes(checkpoint.architecture, options.units, context.recipe.protect)
     found = scores(checkpoint, axes, context.progress)
     workload = Workload(context.recipe.length)
