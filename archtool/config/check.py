@@ -58,8 +58,9 @@ def _message(name: str, detail: Mapping[str, Any]) -> str:
     if kind == "value_error":
         cause = context.get("error")
         return f"`{name}`: {cause.what if isinstance(cause, ArchtoolError) else cause}"
-    message = detail["msg"].removeprefix("Input ").removeprefix("should be ")
-    wanted = message if message != detail["msg"] else f"valid ({message[:1].lower()}{message[1:]})"
+    said = detail["msg"].replace("valid tuple", "list").replace("valid dictionary", "mapping of names to values")
+    message = said.removeprefix("Input ").removeprefix("should be ")
+    wanted = message if message != said else f"valid ({message[:1].lower()}{message[1:]})"
     return f"`{name}` must be {wanted}, not {given!r}"
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from archtool.config.check import check
+from archtool.config.data_section import DataSection
 from archtool.config.document import Document, Loc, load_yaml
 from archtool.config.override import override
 from archtool.config.recipe import Recipe
@@ -37,6 +38,8 @@ def check_recipe(document: Document, folder: Path | None = None) -> Recipe:
     if steps is not None:
         data["steps"] = steps
     recipe, shape_problems = check(document, Recipe, data)
+    if isinstance(data.get("data"), dict):
+        shape_problems += check(document, DataSection, data["data"], ("data",))[1]
     problems += step_problems if steps is not None else []
     problems += [
         p for p in shape_problems if p.where not in [other.where for other in problems] or p.where is None

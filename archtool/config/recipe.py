@@ -1,5 +1,6 @@
 """What a recipe is: a model, data, and steps, with how to compute and what must hold."""
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -58,6 +59,24 @@ def _gate(text: str) -> str:
     return text
 
 
+def _task(text: str) -> str:
+    from archtool.evaluate.registry import find_task
+
+    try:
+        find_task(text)
+    except UsageError as problem:
+        raise FieldError(problem.what, problem.hint) from problem
+    return text
+
+
+def _device(text: str) -> str:
+    if re.fullmatch(r"cpu|cuda(:\d+)?|mps|xpu(:\d+)?", text) is None:
+        raise FieldError(f"{text!r} is no device", "write cpu, cuda, cuda:1, xpu or mps")
+    return text
+
+
+Task = Annotated[str, AfterValidator(_task)]
+Device = Annotated[str, AfterValidator(_device)]
 Gate = Annotated[str, AfterValidator(_gate)]
 Gates = Annotated[tuple[Gate, ...], BeforeValidator(_as_list)]
 Words = Annotated[tuple[str, ...], BeforeValidator(_as_list)]
@@ -75,12 +94,12 @@ class Recipe(BaseModel):
     steps: tuple[StepSpec, ...] = Field(
         min_length=1, description="a list such as `- prune: {budget: params=0.5x}`"
     )
-    task: str | None = Field(None, description="what is measured: a task's name or my.py:metric")
+    task: Task | None = Field(None, description="what is measured: a task's name or my.py:metric")
     runtime: str = "onnxruntime"
     batch: int = Field(1, ge=1)
     length: int = Field(64, ge=1)
     threads: int | None = Field(None, ge=1, description="None: all cores")
-    device: str = "cpu"
+    device: Device = "cpu"
     dtype: DTypes = "fp32"
     protect: Words = Field((), description="blocks or tensors that stay as they are")
     require: Gates = Field((), description="quality gates such as accuracy>=0.9")

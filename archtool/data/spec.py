@@ -165,13 +165,26 @@ def preprocess_from_json(task: str, values: Mapping[str, Any]) -> Preprocess:
         raise RecipeError("data.preprocess needs data.task", f"task is one of {', '.join(TASKS)}")
     kind = PREPROCESS[task]
     _check_keys("data.preprocess", values, kind)
-    return kind(**{key: _tuples(value) for key, value in values.items()})
+    return _checked(kind(**{key: _tuples(value) for key, value in values.items()}))
 
 
 def override(preprocess: Preprocess, **changes: Any) -> Preprocess:
     """A copy with some fields changed; unknown names are a `RecipeError`."""
     _check_keys("data.preprocess", changes, type(preprocess))
-    return replace(preprocess, **{key: _tuples(value) for key, value in changes.items()})
+    return _checked(replace(preprocess, **{key: _tuples(value) for key, value in changes.items()}))
+
+
+def _checked(preprocess: Preprocess) -> Preprocess:
+    """The same, if every value is of its field's type; else a `RecipeError`."""
+    from pydantic import TypeAdapter, ValidationError
+
+    try:
+        made: Preprocess = TypeAdapter(type(preprocess)).validate_python(asdict(preprocess))
+    except ValidationError as problem:
+        first = problem.errors()[0]
+        what = f"data.preprocess.{'.'.join(map(str, first['loc'][:1]))} is {first['input']!r}"
+        raise RecipeError(what, first["msg"]) from problem
+    return made
 
 
 def did_you_mean(name: str, candidates: Iterable[str]) -> str:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from archtool.data.batches import Batch
 from archtool.errors import InputError
+from archtool.evaluate.fits import check_inputs
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -36,8 +37,11 @@ def outputs_of(
     module: "nn.Module", settings: "Settings", name: str
 ) -> "Iterator[tuple[Batch, Mapping[str, Tensor]]]":
     """Each batch with the model's outputs; ``name`` is what progress shows."""
+    architecture = getattr(module, "architecture", None)
     with settings.progress.phase(name, total=len(settings.batches.data)) as phase:
         for batch in settings.batches:
+            if architecture is not None:
+                check_inputs(architecture, batch.inputs)
             yield batch, module(**batch.inputs)
             phase.advance(len(batch.positions))
 

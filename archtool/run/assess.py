@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from archtool.errors import ResourceError
 from archtool.run.inputs import evaluation_data, pooling_of
 from archtool.run.step import Context, State
 
@@ -74,7 +75,19 @@ def loaded(checkpoint: Checkpoint, context: Context) -> Model:
 
     if context.threads:
         torch.set_num_threads(context.threads)
+    _require_device(context.device)
     return checkpoint.module(context.dtype).to(context.device)
+
+
+def _require_device(name: str) -> None:
+    """Refuse a device that this machine's torch does not have."""
+    import torch
+
+    try:
+        torch.empty(0, device=name)
+    except (RuntimeError, AssertionError, NotImplementedError) as problem:
+        first = (str(problem).splitlines() or [type(problem).__name__])[0]
+        raise ResourceError(f"the device {name} is not usable here: {first}", "Use --device cpu.") from problem
 
 
 def measured(module: Model, data: Data, checkpoint: Checkpoint, context: Context) -> dict[str, Any]:

@@ -98,6 +98,7 @@ def _claimed(plan: Plan, folder: RunDir, hooks: Hooks, settings: RunSettings) ->
     started = check_for(folder, mine, _keys_there(folder), settings.resume, settings.force)
     result = _finished(plan, folder) if started else None
     if result is not None:
+        folder.finish(settings.keep_work)  # a crash may have come right after the last journal line
         return result
     first = start(hooks, plan.recipe)
     if not started:
@@ -251,8 +252,7 @@ class _Run:
         self._move_out(saved)
         self.hooks.finish(self.folder.path)
         self.folder.journal.append({"event": "done", "hash": saved.hash})
-        if not self.settings.keep_work:
-            shutil.rmtree(self.folder.work, ignore_errors=True)
+        self.folder.finish(self.settings.keep_work)
         return RunResult(self.plan.folder, metrics, records, saved.hash)
 
     def _move_out(self, saved: Saved) -> None:

@@ -70,17 +70,21 @@ class RunDir:
 
     def is_foreign(self) -> bool:
         """Whether the folder holds something and is not a run directory."""
-        names = {entry.name for entry in self.path.iterdir()} - {".lock"}
+        names = {entry.name for entry in self.path.iterdir()} - {".lock", _partial(self.lock).name}
         return bool(names) and self.lock.name not in names
 
     def clear(self) -> None:
         """Delete what a run wrote; files that are not the run's stay."""
-        for name in OWN_FILES:
-            target = self.path / name
+        for target in (place for name in OWN_FILES for place in (self.path / name, _partial(self.path / name))):
             if target.is_dir() and not target.is_symlink():
                 shutil.rmtree(target)
             else:
                 target.unlink(missing_ok=True)
+
+    def finish(self, keep_work: bool) -> None:
+        """Delete the unfinished work of a run that is done."""
+        if not keep_work:
+            shutil.rmtree(self.work, ignore_errors=True)
 
     @contextmanager
     def claim(self) -> Iterator[None]:
@@ -142,6 +146,11 @@ def default_folder(verbs: tuple[str, ...], label: str, fingerprint: str) -> Path
     return Path("runs") / f"{verb}-{safe}-{fingerprint[:8]}"
 
 
+def _partial(path: Path) -> Path:
+    """Where a file is while it is being written; a crash may leave it."""
+    return path.with_name(path.name + ".tmp")
+
+
 def write_json(path: Path, data: Any) -> None:
     """Write JSON so that a crash leaves either the old file or the new one."""
     write_text(path, json.dumps(data, indent=2, ensure_ascii=False) + "\n")
@@ -149,7 +158,7 @@ def write_json(path: Path, data: Any) -> None:
 
 def write_text(path: Path, text: str) -> None:
     """Write a text file so that a crash leaves either the old file or the new one."""
-    temporary = path.with_name(path.name + ".tmp")
+    temporary = _partial(path)
     with temporary.open("w", encoding="utf-8") as file:
         file.write(text)
         file.flush()

@@ -56,7 +56,8 @@ def _with_preprocess(spec: DataSpec, stated: Mapping[str, Any] | None, folder: P
     if not stated:
         return spec
     if not spec.task:
-        raise UsageError("data.preprocess needs a task", "Give --task (recipe: task: …).")
+        hint = "Say of which kind the data is: --set data.task=lm (recipe: data: {task: lm})."
+        raise UsageError("data.preprocess needs a task", hint)
     return replace(spec, preprocess=override(default_preprocess(spec.task, folder), **dict(stated)))
 
 

@@ -6,11 +6,14 @@ A unit is one index of an axis. Kinds are told from the operators, so that every
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from difflib import get_close_matches
 from fnmatch import fnmatch
 
 from archtool.errors import UsageError
 from archtool.ir.architecture import Architecture
 from archtool.ir.operator import Operator
+from archtool.ir.table import claims
+from archtool.registry import suggestion
 
 KINDS: Mapping[str, tuple[str, ...]] = {
     "ffn": ("hidden",),
@@ -23,14 +26,17 @@ KINDS: Mapping[str, tuple[str, ...]] = {
 
 
 def unit_axes(arch: Architecture, kinds: Sequence[str], protect: Sequence[str] = ()) -> tuple[str, ...]:
-    """Axes of the given kinds, in execution order, without those whose block or layer is protected."""
+    """Axes of the given kinds, in execution order, without those of protected tensors."""
     unknown = sorted(set(kinds) - set(KINDS))
     if unknown:
-        raise UsageError(f"unknown unit kind {unknown[0]!r}", f"Known: {', '.join(KINDS)}.")
+        raise UsageError(f"unknown unit kind {unknown[0]!r}", suggestion(unknown[0], KINDS))
+    kept = protected_tensors(arch, protect)
+    fixed = {axis for c in claims(arch) if c.spec.storage in kept for d in c.spec.dims for axis in d.axes()}
     found: dict[str, None] = {}
     for place in arch.places:
-        if place.layer.op and not is_protected(place.name, protect):
-            found.update(dict.fromkeys(place.site.axis(a) for a in _locals(place.layer.op, kinds, arch, place.name)))
+        if place.layer.op:
+            wanted = (place.site.axis(a) for a in _locals(place.layer.op, kinds, arch, place.name))
+            found.update(dict.fromkeys(axis for axis in wanted if axis not in fixed))
     return tuple(found)
 
 
@@ -42,14 +48,25 @@ def _locals(op: Operator, kinds: Sequence[str], arch: Architecture, place: str) 
 
 
 def is_protected(name: str, patterns: Sequence[str]) -> bool:
-    """Whether a block, layer or tensor name matches a pattern (``b0``, ``b0.attn``, ``*.attn.q*``)."""
-    return any(fnmatch(name, p) or name == p or name.startswith(f"{p}.") for p in patterns)
+    """Whether a name, or anything above it, matches a pattern (``b0``, ``b*.attn``, ``b0.attn.q.weight``)."""
+    words = name.split(".")
+    above = [".".join(words[: n + 1]) for n in range(len(words))]
+    return any(fnmatch(part, pattern) for pattern in patterns for part in above)
+
+
+def protected_tensors(arch: Architecture, patterns: Sequence[str]) -> frozenset[str]:
+    """Storage ids of the tensors that some pattern protects under any of their names (tied ones have several)."""
+    return frozenset(c.spec.storage for c in claims(arch) if is_protected(c.name, patterns))
 
 
 def check_patterns(arch: Architecture, patterns: Sequence[str]) -> None:
     """Refuse a pattern that protects nothing: it is a typo."""
-    names = [*arch.index, *(place.name for place in arch.places)]
+    names = list(dict.fromkeys([*arch.index, *(p.name for p in arch.places), *(c.name for c in claims(arch))]))
     for pattern in patterns:
-        tensors = (f"{name}.x" for name in names)
-        if not any(is_protected(n, [pattern]) for n in names) and not any(fnmatch(t, pattern) for t in tensors):
-            raise UsageError(f"--protect {pattern!r} matches no block, layer or tensor", "Blocks are named b0, b1, …")
+        if not any(is_protected(name, [pattern]) for name in names):
+            near = get_close_matches(pattern, names, 1)
+            like = f"did you mean {near[0]}? " if near else ""
+            raise UsageError(
+                f"--protect {pattern!r} matches no block, layer or tensor",
+                f"{like}Blocks are {', '.join(arch.index)}; layers and tensors stand below them (b0.attn.q.weight).",
+            )

@@ -50,7 +50,9 @@ class Prune(Step[PruneOptions]):
         """Drop blocks, then find the largest uniform width within the budget."""
         from archtool.model.apply import apply
         from archtool.run.steps.editing import absolute, finish
+        from archtool.transforms.units import check_patterns
 
+        check_patterns(state.checkpoint.architecture, context.recipe.protect)
         if options.budget is None and not options.blocks:
             raise UsageError("prune needs a budget or a number of blocks", "Give --budget params=0.5x or --blocks 2.")
         budget = absolute(options.budget, state, context) if options.budget else None
@@ -66,7 +68,8 @@ def _depth(checkpoint: Checkpoint, options: PruneOptions, context: Context) -> E
 
     if not options.blocks:
         return Edit("prune", ())
-    return drop_weakest(block_scores(checkpoint, progress=context.progress), options.blocks)
+    found = block_scores(checkpoint, protect=context.recipe.protect, progress=context.progress)
+    return drop_weakest(found, options.blocks, len(checkpoint.architecture.stage("s0")))
 
 
 def _widths(checkpoint: Checkpoint, before: Edit, options: PruneOptions, context: Context, budget: object) -> Edit:
@@ -78,12 +81,11 @@ def _widths(checkpoint: Checkpoint, before: Edit, options: PruneOptions, context
     from archtool.run.steps.widths import within
     from archtool.transforms.allocate import allocate
     from archtool.transforms.prune.magnitude import scores
-    from archtool.transforms.units import check_patterns, unit_axes
+    from archtool.transforms.units import unit_axes
     from archtool.transforms.widths import largest_fraction, ranked
 
     assert isinstance(budget, Budget)
     arch, workload = checkpoint.architecture, Workload(context.recipe.length)
-    check_patterns(arch, context.recipe.protect)
     found = scores(checkpoint, unit_axes(arch, options.units, context.recipe.protect), context.progress)
 
     def solve(limits: Budget) -> Edit:

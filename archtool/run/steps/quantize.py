@@ -50,6 +50,9 @@ class Quantize(Step[QuantizeOptions]):
         arch, protect = state.checkpoint.architecture, context.recipe.protect
         check_patterns(arch, protect)
         edit = rtn_edit(arch, parse_scheme(options.scheme).encoding, protect, options.tables)
+        if edit.notes:
+            first, why = edit.notes[0]
+            context.log(f"{len(edit.notes)} tensors are not stored as {options.scheme}: {first} ({why}), …")
         child = apply(state.checkpoint, edit)
         budget = absolute(options.budget, state, context) if options.budget else None
         if budget is not None:

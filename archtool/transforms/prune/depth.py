@@ -6,6 +6,8 @@ tensors that produce its outgoing stream, over that of all its tensors' inputs o
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from archtool.checkpoint.values import check_finite
 from archtool.errors import UsageError
 from archtool.ir.edit import Drop, Edit
@@ -14,12 +16,17 @@ from archtool.ir.table import claims
 from archtool.model.checkpoint import Checkpoint
 from archtool.model.lazy import blocks
 from archtool.progress import SILENT, Progress
+from archtool.transforms.units import protected_tensors
 
 
-def block_scores(checkpoint: Checkpoint, stage: str = "s0", progress: Progress = SILENT) -> dict[str, float]:
-    """Block → squared norm of the tensors that write to the stream."""
+def block_scores(
+    checkpoint: Checkpoint, stage: str = "s0", protect: Sequence[str] = (), progress: Progress = SILENT
+) -> dict[str, float]:
+    """Block → squared norm of the tensors that write to the stream, for blocks without a protected tensor."""
     arch = checkpoint.architecture
-    found = {block.name: 0.0 for block in arch.stage(stage)}
+    kept = protected_tensors(arch, protect)
+    fixed = {c.place.block.name for c in claims(arch) if c.spec.storage in kept}
+    found = {block.name: 0.0 for block in arch.stage(stage) if block.name not in fixed}
     writers = [
         c for c in claims(arch)
         if c.place.block.name in found and c.spec.roles[0] is Role.PRODUCES and c.spec.dims[0] == c.place.leaving
@@ -40,10 +47,13 @@ def _energy(checkpoint: Checkpoint, storage: str) -> float:
     return total
 
 
-def drop_weakest(scores: dict[str, float], count: int) -> Edit:
-    """An edit without the ``count`` blocks of lowest score."""
-    if not 0 <= count < len(scores):
-        raise UsageError(f"cannot drop {count} of {len(scores)} blocks", "Leave at least one.")
+def drop_weakest(scores: dict[str, float], count: int, blocks: int = 0) -> Edit:
+    """An edit without the ``count`` blocks of lowest score, of a stage of ``blocks`` (0: all are scored)."""
+    blocks = blocks or len(scores)
+    if not 0 <= count < blocks:
+        raise UsageError(f"cannot drop {count} of {blocks} blocks", "Leave at least one.")
+    if count > len(scores):
+        raise UsageError(f"cannot drop {count} blocks: only {len(scores)} are not protected", "Protect fewer blocks.")
     weakest = sorted(scores, key=lambda name: scores[name])[:count]
     notes = tuple((name, f"score {scores[name]:.6g}") for name in weakest)
     return Edit("depth", tuple(Drop(name) for name in scores if name in weakest), notes=notes)

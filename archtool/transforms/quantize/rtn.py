@@ -15,7 +15,7 @@ from archtool.ir.edit import Edit, Encode
 from archtool.ir.encodings import Affine
 from archtool.ir.parts import Linear, Table
 from archtool.ir.table import shape, stored
-from archtool.transforms.units import is_protected
+from archtool.transforms.units import protected_tensors
 
 
 def candidates(arch: Architecture, tables: bool = True) -> tuple[str, ...]:
@@ -34,8 +34,9 @@ def rtn_edit(
 ) -> Edit:
     """Encode every candidate that is not protected, with fallbacks where its shape asks for one."""
     decisions, notes = [], []
+    kept = protected_tensors(arch, protect)
     for storage in candidates(arch, tables):
-        if is_protected(storage, protect):
+        if storage in kept:
             notes.append((storage, "protected"))
             continue
         dims = shape(stored(arch)[storage], arch)

@@ -35,4 +35,6 @@ def parse_scheme(text: str) -> Scheme:
     if activations not in (16, 32):
         raise UsageError(f"{text!r}: activations stay floating point for now", f"Write w{bits}a16.")
     group = int(match["group"]) if match["group"] else GROUPS[bits]
+    if group and (group < 8 or group & (group - 1)):
+        raise UsageError(f"{text!r}: groups of {group} columns are not supported", "Use a power of two from 8 on.")
     return Scheme(text, Affine(bits, group, not match["asym"]))
