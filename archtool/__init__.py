@@ -4,12 +4,15 @@ The Python API mirrors the command line; every name below is imported only when 
 ``import archtool`` costs no torch.
 """
 
-from typing import TYPE_CHECKING
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from archtool.api import bench, evaluate, export, extract, prune, quantize, run, train
     from archtool.model.checkpoint import Checkpoint
 
 __version__ = "0.1.0"
+__all__ = ["bench", "evaluate", "export", "extract", "load", "prune", "quantize", "run", "train"]
 
 
 def load(path: str, names: str | None = None, allow_config: tuple[str, ...] = ()) -> "Checkpoint":
@@ -27,3 +30,9 @@ def load(path: str, names: str | None = None, allow_config: tuple[str, ...] = ()
     from archtool.model.load import load as load_checkpoint
 
     return load_checkpoint(path, allow_config)
+
+
+def __getattr__(name: str) -> Any:
+    if name in __all__:
+        return getattr(import_module("archtool.api"), name)
+    raise AttributeError(f"module 'archtool' has no attribute {name!r}")

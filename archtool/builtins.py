@@ -16,6 +16,9 @@ FAMILIES: Table = {
     "deit": ("archtool.families.deit:Deit", "DeiT with class and distillation heads, Hugging Face names"),
     "timm_vit": ("archtool.families.timm_vit:TimmVit", "ViT and DeiT with timm's names"),
     "llama": ("archtool.families.llama:Llama", "Llama 2/3, Mistral, Qwen2, Qwen3"),
+    "gemma2": ("archtool.families.gemma2:Gemma2", "Gemma-2"),
+    "phi3": ("archtool.families.phi3:Phi3", "Phi-3, Phi-4"),
+    "gpt2": ("archtool.families.gpt2:Gpt2", "GPT-2"),
 }
 
 OPERATORS: Table = {
@@ -33,9 +36,11 @@ OPERATORS: Table = {
 STEPS: Table = {
     "train": ("archtool.run.steps.train:Train", "Train a model on data with the loss of its task."),
     "recover": ("archtool.run.steps.recover:Recover", "Distil the parent into the current model."),
+    "export": ("archtool.run.steps.export:Export", "Write a model so that other programs load it."),
     "eval": ("archtool.run.steps.evaluate:Eval", "Measure a model's quality on data."),
     "prune": ("archtool.run.steps.prune:Prune", "Make a checkpoint structurally smaller."),
     "quantize": ("archtool.run.steps.quantize:Quantize", "Make a checkpoint's numbers smaller."),
+    "bench": ("archtool.run.steps.bench:Bench", "Measure latency side by side with the parent."),
     "extract": ("archtool.run.steps.extract:Extract", "Cut a submodel out of a nested checkpoint."),
 }
 
@@ -43,7 +48,12 @@ TRANSFORMS: Table = {}
 
 SEARCHERS: Table = {}
 
-RUNTIMES: Table = {}
+RUNTIMES: Table = {
+    "torch": ("archtool.measure.runtimes.torch_eager:TorchEager", "PyTorch, eager"),
+    "torch-compile": ("archtool.measure.runtimes.torch_compile:TorchCompile", "PyTorch, compiled per shape"),
+    "onnxruntime": ("archtool.measure.runtimes.ort:OnnxRuntime", "ONNX Runtime on the CPU"),
+    "openvino": ("archtool.measure.runtimes.openvino_cpu:OpenVino", "OpenVINO on the CPU (an extra)"),
+}
 
 TASKS: Table = {}
 

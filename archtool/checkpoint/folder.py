@@ -6,6 +6,7 @@ import re
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
+from difflib import get_close_matches
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
@@ -64,9 +65,16 @@ def resolve(path_or_id: str) -> Path:
         return path
     if not _HUB_ID.fullmatch(path_or_id):
         raise InputError(
-            f"{path_or_id} does not exist.", hint="Give a model folder, a weight file or a hub id."
+            f"{path_or_id} does not exist.", hint=_near(path) + "Give a model folder, a weight file or a hub id."
         )
     return _download(path_or_id)
+
+
+def _near(path: Path) -> str:
+    """``Did you mean X? `` for something beside ``path`` of nearly that name."""
+    beside = sorted(p.name for p in path.parent.iterdir()) if path.parent.is_dir() else []
+    close = get_close_matches(path.name, beside, 1)
+    return f"Did you mean {path.parent / close[0]}? " if close else ""
 
 
 def _download(hub_id: str) -> Path:
@@ -83,7 +91,8 @@ def _download(hub_id: str) -> Path:
         first_line = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise InputError(
             f"{hub_id} is neither a local path nor a model that the hub gives now: {first_line}",
-            hint="Check the spelling and the network, or give the path of a downloaded model folder.",
+            hint=_near(Path(hub_id))
+            + "Check the spelling and the network, or give the path of a downloaded model folder.",
         ) from error
 
 

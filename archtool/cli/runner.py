@@ -63,11 +63,22 @@ def show_result(result: "RunResult", common: Common) -> None:
         return
     if result.cached:
         note("already done: this is the earlier result (--no-resume runs it again)")
-    if result.metrics:
+    if result.folder is not None and (result.folder / "metrics.json").exists():
+        _show_summary(result.folder)
+    elif result.metrics:
         emit_table(("metric", "value"), [(name, _number(value)) for name, value in result.metrics.items()])
     if result.folder is not None:
         for line in _places(result.folder):
             emit(line)
+
+
+def _show_summary(folder: Path) -> None:
+    """The report's own terminal form, so that screen and page cannot disagree."""
+    from rich.console import Console
+
+    from archtool.report import read_report, summary
+
+    Console(highlight=False).print(summary(read_report(folder)))
 
 
 def show_plan(plan: "Plan", found: "tuple[Estimate, ...]", common: Common) -> None:

@@ -1,21 +1,17 @@
-"""How good a model is: tasks, their metrics with direction and standard error, and quality gates.
+"""How good a model is: tasks, their metrics with direction and standard error.
 
 Models are called as ``module(**inputs) -> dict[str, Tensor]``. Nothing here imports torch before it runs.
 """
 
-from archtool.evaluate.gates import Gate, parse_gates, require
 from archtool.evaluate.metrics import Metrics
 from archtool.evaluate.pooling import Pooling
 from archtool.evaluate.registry import TASKS, TaskInfo, evaluate, find_task
 
 __all__ = [
     "TASKS",
-    "Gate",
     "Metrics",
     "Pooling",
     "TaskInfo",
     "evaluate",
     "find_task",
-    "parse_gates",
-    "require",
 ]

@@ -1,8 +1,6 @@
 """From token states to one vector per sentence."""
 
-import json
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from archtool.errors import InputError
@@ -11,6 +9,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from torch import Tensor
+
 
 MODES = ("mean", "cls", "max", "last", "pooled")
 
@@ -24,29 +23,6 @@ class Pooling:
 
     mode: str = "mean"
     normalize: bool = True
-
-    @staticmethod
-    def from_folder(folder: Path) -> "Pooling | None":
-        """What a sentence-transformers folder says in ``1_Pooling`` and ``modules.json``; None without one.
-
-        Raises:
-            InputError: a pooling that is none of `MODES`, or several at once.
-        """
-        file = folder / "1_Pooling" / "config.json"
-        if not file.is_file():
-            return None
-        config = json.loads(file.read_text(encoding="utf-8"))
-        modules = folder / "modules.json"
-        normalize = modules.is_file() and "Normalize" in modules.read_text(encoding="utf-8")
-        return Pooling(_mode(file, config), normalize)
-
-
-_FLAGS = {
-    "pooling_mode_mean_tokens": "mean",
-    "pooling_mode_cls_token": "cls",
-    "pooling_mode_max_tokens": "max",
-    "pooling_mode_lasttoken": "last",
-}
 
 
 def pool(outputs: "Mapping[str, Tensor]", mask_BT: "Tensor | None", pooling: Pooling) -> "Tensor":
@@ -84,14 +60,3 @@ def _reduce(hidden_BTD: "Tensor", mask_BT: "Tensor", mode: str) -> "Tensor":
     else:
         raise InputError(f"no pooling {mode!r}", f"use one of {', '.join(MODES)}")
     return hidden_BTD[torch.arange(len(hidden_BTD), device=hidden_BTD.device), first_B]
-
-
-def _mode(file: Path, config: "Mapping[str, object]") -> str:
-    stated = config.get("pooling_mode")
-    on = [key for key, value in config.items() if key.startswith("pooling_mode_") and value is True]
-    named = [str(stated)] if stated else [_FLAGS.get(key, key) for key in on]
-    if len(named) != 1 or named[0] not in MODES:
-        raise InputError(
-            f"{file}: pooling by {', '.join(named) or 'nothing'}", f"known are {', '.join(MODES)}"
-        )
-    return named[0]

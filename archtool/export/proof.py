@@ -24,7 +24,7 @@ def prove(checkpoint: Checkpoint, config: Mapping[str, Any]) -> None:
         key for key, value in config.items() if value is None and not _may_be_none(checkpoint, key)
     )
     if ragged:
-        raise DialectRefused(f"one number must serve all blocks, but theirs differ: {', '.join(ragged)}")
+        raise DialectRefused(f"no one number says it for all blocks as the class would read it: {', '.join(ragged)}")
     try:
         shapes = file_shapes(checkpoint)
         read = family_for(config, shapes).read(config, shapes)
@@ -94,7 +94,7 @@ def refusal(config: Mapping[str, Any]) -> str:
 
     kind = config.get("model_type")
     if kind not in transformers.CONFIG_MAPPING:
-        return f"it has no model type {kind!r}"
+        return f"it has no class for model_type {kind!r}" if kind else "config.json names no model_type"
     try:
         made = transformers.AutoConfig.for_model(**config)
         cls = getattr(transformers, str((config.get("architectures") or [""])[0]), None)

@@ -84,7 +84,11 @@ def verify(folder: Path) -> tuple[Verification, ...]:
     Raises:
         MismatchError: an output differs by more than the tolerance, or the model does not load.
     """
-    found = verify_all([folder])[folder]
+    return checked(folder, verify_all([folder])[folder])
+
+
+def checked(folder: Path, found: tuple[Verification, ...]) -> tuple[Verification, ...]:
+    """What was found, if all of it passed; else `MismatchError`."""
     for verification in found:
         if not verification.passed:
             raise MismatchError(_message(folder, verification), "Do not use this model; export it again.")

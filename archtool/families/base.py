@@ -20,7 +20,7 @@ class Family(Protocol):
 
     ``read`` takes a configuration and the file's tensor shapes (names tell prefixes and heads); ``write`` is
     its inverse: the configuration of an architecture, laid over ``base`` (the original configuration, or {}).
-    ``names`` is the one name table. ``carried`` are file tensors that are kept verbatim.
+    ``names`` is the one name table. ``carried`` are file tensors that no computation uses and that travel along.
     """
 
     name: str
@@ -37,6 +37,9 @@ class Family(Protocol):
 
     def carried(self, name: str) -> bool:
         """Whether a file tensor that no entry claims is kept verbatim."""
+
+    def carried_axes(self, name: str, arch: Architecture) -> tuple[str, ...]:
+        """The axis of each dimension of a carried tensor (empty: none), which an edit selects there too."""
 
 
 @dataclass

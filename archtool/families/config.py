@@ -31,6 +31,37 @@ INERT: Mapping[str, Any] = {
 }
 
 
+TYPES: Mapping[str, tuple[type, ...]] = {
+    "architectures": (list,), "layer_types": (list,), "rope_parameters": (dict,), "rope_scaling": (dict,),
+    "head_dim": (int,), "sliding_window": (int,), "id2label": (dict,), "model_args": (dict,),
+    "pretrained_cfg": (dict,), "layer_norm_epsilon": (int, float), "query_pre_attn_scalar": (int, float),
+    "original_max_position_embeddings": (int,), "image_size": (int, list), "patch_size": (int, list),
+}  # fmt: skip
+"""Types of keys whose default does not tell."""
+
+
+def _expected(default: Any) -> tuple[type, ...]:
+    """The types that stand for a default of this one's type; empty: any."""
+    if isinstance(default, bool):
+        return (bool,)
+    if isinstance(default, (int, float)):
+        return (int, float)
+    return (str,) if isinstance(default, str) and default else ()
+
+
+def _typed(key: str, value: Any, types: tuple[type, ...]) -> Any:
+    """The value, if it is of one of the types (a truth value is no number)."""
+    if types and (not isinstance(value, types) or (isinstance(value, bool) and bool not in types)):
+        wanted = " or ".join(WORDS[t] for t in types if not (t is int and float in types))
+        raise InputError(f"config.json: {key} is {value!r}, not {wanted}", f"Correct {key}.")
+    return value
+
+
+WORDS: Mapping[type, str] = {
+    bool: "true or false", int: "a whole number", float: "a number", str: "a word", list: "a list", dict: "an object"
+}  # fmt: skip
+
+
 class Config:
     """A Hugging Face ``config.json`` whose keys are taken one by one.
 
@@ -44,10 +75,10 @@ class Config:
         self._taken: set[str] = set()
 
     def take(self, key: str, default: Any = ...) -> Any:
-        """The value of ``key``; without a default a missing key is an `InputError`."""
+        """The value of ``key``, of its default's type; without a default a missing key is an `InputError`."""
         self._taken.add(key)
         if key in self.values and self.values[key] is not None:
-            return self.values[key]
+            return _typed(key, self.values[key], TYPES.get(key) or _expected(default))
         if default is ...:
             raise InputError(
                 f"config.json of a {self.family} model has no {key!r}", "Add the key; its value is needed."

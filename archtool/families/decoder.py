@@ -28,6 +28,7 @@ T = TypeVar("T")
 Op = TypeVar("Op", bound=Operator)
 Sized = tuple[Layer, Mapping[str, int]]
 ABSENT = object()
+NOTES = ("_attn_implementation_autoset", "cache_implementation", "is_llama_config", "transformers.js_config")
 SUFFIXES = {"ForSequenceClassification": "class", "ForTokenClassification": "tokens", "Model": ""}
 
 
@@ -40,6 +41,7 @@ class Decoder:
         body / embed / norm / layers: names in the file; ``body`` is the prefix where there is a head.
         lm_suffix / token_head: ending of the language model's class; name of the token classifier.
         ignored: keys without an effect in evaluation.
+        off: keys that only other classes act on, with the value that changes nothing.
     """
 
     name = ""
@@ -49,6 +51,7 @@ class Decoder:
     body, embed, norm, layers = "model.", "embed_tokens", "norm", "layers"
     lm_suffix, token_head = "ForCausalLM", "score"
     ignored: tuple[str, ...] = ()
+    off: ClassVar[Mapping[str, Any]] = {}
 
     def read(self, config: Mapping[str, Any], shapes: Shapes) -> Architecture:
         """See `Family.read`."""
@@ -60,7 +63,9 @@ class Decoder:
         draft.facts["head_copy"] = head == "lm" and self._tied(c) and "lm_head.weight" in shapes
         self._body(c, draft)
         self._heads(c, draft, shapes, head)
-        c.ignore((*self.ignored, "model_type"))
+        c.ignore((*self.ignored, *NOTES, "model_type"))
+        for key, value in self.off.items():
+            c.expect(key, (value,), value)
         c.finish()
         return draft.done()
 
@@ -196,6 +201,10 @@ class Decoder:
     def carried(self, name: str) -> bool:
         """Nothing is kept verbatim."""
         return False
+
+    def carried_axes(self, name: str, arch: Architecture) -> tuple[str, ...]:
+        """See `Family.carried_axes`."""
+        return ()
 
 
 def plain(name: str, op: Operator | None, pre: NormSpec | None = None, **sizes: int) -> Sized:

@@ -34,7 +34,7 @@ class Gemma2(Llama):
             "tie_word_embeddings": True, "pad_token_id": 0,
         }
     }  # fmt: skip
-    ignored = (*Llama.ignored, "hidden_act", "cache_implementation")
+    ignored = (*Llama.ignored, "hidden_act")
     act_key, act_default = "hidden_activation", "gelu_pytorch_tanh"
 
     def _stem(self, c: Config) -> TokenStem:

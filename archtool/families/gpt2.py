@@ -95,6 +95,10 @@ class Gpt2(Decoder):
         """Old files hold each layer's causal mask and its fill value."""
         return name.endswith((".attn.bias", ".attn.masked_bias"))
 
+    def carried_axes(self, name: str, arch: Architecture) -> tuple[str, ...]:
+        """See `Family.carried_axes`."""
+        return ("", "", "positions", "positions") if name.endswith(".attn.bias") else ()
+
 
 def score_scale(head_dim: int, layer: int, by_width: bool, by_layer: bool) -> float:
     """The factor on a layer's scores: 1/sqrt(head dimension), and 1/(layer number) where that is on."""

@@ -41,6 +41,7 @@ class Llama(Decoder):
         },
     }  # fmt: skip
     ignored: tuple[str, ...] = ("attention_dropout", "hidden_dropout", "pretraining_tp", "classifier_dropout")
+    off: ClassVar[Mapping[str, Any]] = {"use_mrope": False, "rope_interleaved": False}
     act_key, act_default = "hidden_act", "silu"
 
     def _body(self, c: Config, draft: Draft) -> None:
@@ -189,3 +190,8 @@ class Llama(Decoder):
     def carried(self, name: str) -> bool:
         """Old checkpoints store the rotary frequencies, which are derived here."""
         return name.endswith("rotary_emb.inv_freq")
+
+    def carried_axes(self, name: str, arch: Architecture) -> tuple[str, ...]:
+        """See `Family.carried_axes`."""
+        number = name.partition("layers.")[2].partition(".")[0]
+        return (f"{arch.stage('s0')[int(number)].name}.attn.pairs",) if number.isdigit() else ()

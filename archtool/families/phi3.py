@@ -34,6 +34,7 @@ class Phi3(Llama):
         }
     }  # fmt: skip
     ignored: tuple[str, ...] = (*Llama.ignored, "resid_pdrop", "embd_pdrop", "original_max_position_embeddings")
+    off: ClassVar[Mapping[str, Any]] = {"full_attn_mod": 1, "interpolate_factor": 1, "lm_head_bias": False}
 
     def _rotary(self, c: Config, head_dim: int) -> Rotary:
         return read_rotary(c, head_dim, ("default", "longrope"), True, {"su": "longrope", "yarn": "longrope"})

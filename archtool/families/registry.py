@@ -8,11 +8,14 @@ from typing import Any
 
 from archtool.errors import InputError
 from archtool.families.base import Family, Shapes
+from archtool.families.native import Native
 from archtool.registry import entries, load
 
 
 def family_named(name: str) -> Family:
-    """The family of that name."""
+    """The family of that name; ``""`` is that of models which only archtool knows."""
+    if not name:
+        return Native()
     if name not in entries("families"):
         raise InputError(f"unknown family {name!r}", f"Known families: {', '.join(sorted(entries('families')))}.")
     made: Family = load("families", name)()

@@ -275,6 +275,10 @@ class TextEncoder:
         """Position numbers of old files, and the vocabulary bias that an untied head leaves unused."""
         return name.endswith("embeddings.position_ids") or name in self.lm_biases
 
+    def carried_axes(self, name: str, arch: Architecture) -> tuple[str, ...]:
+        """See `Family.carried_axes`."""
+        return ("vocab",) if name in self.lm_biases else ("", "positions")
+
 
 def _leaves(arch: Architecture) -> tuple[str, str]:
     return ("gamma", "beta") if arch.fact["old_norms"] else ("weight", "bias")

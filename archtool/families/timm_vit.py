@@ -153,6 +153,10 @@ class TimmVit:
         """Nothing: timm's files hold only what is computed with."""
         return False
 
+    def carried_axes(self, name: str, arch: Architecture) -> tuple[str, ...]:
+        """See `Family.carried_axes`."""
+        return ()
+
 
 def stem_tokens(draft: Draft) -> tuple[str, ...]:
     """The extra tokens of a draft's stem."""

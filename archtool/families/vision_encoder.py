@@ -174,6 +174,10 @@ class VisionEncoder:
         """The mask token of pre-training, which no inference uses."""
         return name.endswith("embeddings.mask_token")
 
+    def carried_axes(self, name: str, arch: Architecture) -> tuple[str, ...]:
+        """See `Family.carried_axes`."""
+        return ("", "", "s0.width")
+
 
 def add_classifiers(draft: Draft, classes: int, heads: int) -> None:
     """One classifier on the first token, or one on each of the first two and their mean (DeiT)."""

@@ -11,9 +11,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from archtool.errors import InputError
-from archtool.ir.architecture import Architecture, Block, Layer
+from archtool.ir.architecture import Architecture, Block, Layer, Place
 from archtool.ir.axes import Dim, Selection, Selections, kept_indices
 from archtool.ir.encodings import Encoding, EncodingPlan
+from archtool.ir.operator import Flow
 from archtool.ir.table import Claim, claims, stored
 
 
@@ -45,7 +46,15 @@ class Encode:
     encoding: Encoding
 
 
-Decision = Select | Drop | Encode
+@dataclass(frozen=True)
+class Unshare:
+    """Give a block its own copy of the tensors that it shares, or one layer its own copy of a tied tensor."""
+
+    block: str
+    layer: str = ""
+
+
+Decision = Select | Drop | Encode | Unshare
 
 
 @dataclass(frozen=True)
@@ -67,11 +76,22 @@ class Edit:
 
 @dataclass(frozen=True)
 class Step:
-    """One stage of applying an edit: the architecture before and after, and the selections between them."""
+    """One stage of applying an edit.
+
+    Attributes:
+        before / after: the architecture on both sides.
+        selections: by axis.
+        copies: storage that is new in ``after`` → the storage whose values it starts with.
+    """
 
     before: Architecture
     after: Architecture
-    selections: Mapping[str, Selection]
+    selections: Mapping[str, Selection] = field(default_factory=dict)
+    copies: Mapping[str, str] = field(default_factory=dict)
+
+    def plan(self, before: EncodingPlan) -> EncodingPlan:
+        """The encodings of what is left; a copy is stored as its source."""
+        return EncodingPlan().with_entries({s: before.of(self.copies.get(s, s)) for s in stored(self.after)})
 
 
 def steps(arch: Architecture, edit: Edit) -> tuple[Step, ...]:
@@ -95,7 +115,12 @@ def steps(arch: Architecture, edit: Edit) -> tuple[Step, ...]:
         elif isinstance(decision, Drop):
             flush()
             after = drop(arch, decision)
-            done.append(Step(arch, after, {}))
+            done.append(Step(arch, after))
+            arch = after
+        elif isinstance(decision, Unshare):
+            flush()
+            after, copies = unshare(arch, decision)
+            done.append(Step(arch, after, {}, copies))
             arch = after
     flush()
     return tuple(done)
@@ -105,6 +130,8 @@ def edited(arch: Architecture, plan: EncodingPlan, edit: Edit) -> tuple[Architec
     """The architecture and plan after an edit."""
     stages = steps(arch, edit)
     after = stages[-1].after if stages else arch
+    for step in stages:
+        plan = step.plan(plan)
     changes = {d.tensor: d.encoding for d in edit.decisions if isinstance(d, Encode)}
     return after, checked_plan(after, plan.with_entries(changes))
 
@@ -177,7 +204,7 @@ def _check_shared(arch: Architecture, selections: Selections) -> None:
                 raise RefusedEdit(
                     f"{claim.spec.storage} is shared by {other.place.name} and {claim.place.name}; "
                     f"the selection would cut it differently for each",
-                    "Select the same entries at both, or un-share the tensor first.",
+                    "Select the same entries at both, or put an Unshare decision before.",
                 )
 
 
@@ -201,6 +228,28 @@ def drop(arch: Architecture, what: Drop) -> Architecture:
     return _drop_layer(arch, what) if what.layer else _drop_block(arch, what.block)
 
 
+def unshare(arch: Architecture, what: Unshare) -> tuple[Architecture, Mapping[str, str]]:
+    """The architecture in which a block or layer owns its tensors, and where their values come from."""
+    if what.block not in arch.index:
+        raise RefusedEdit(f"there is no block {what.block!r}", f"Blocks: {', '.join(arch.index)}.")
+    block = arch.block(what.block)
+    layers = tuple(_untied(layer) if layer.name == what.layer else layer for layer in block.layers)
+    own = replace(block, layers=layers) if what.layer else replace(block, share="")
+    if own == block:
+        raise RefusedEdit(f"{what.block}{'.' * bool(what.layer)}{what.layer} shares no tensor", "")
+    mine, prefix = f"{own.owner}.", f"{block.owner}."
+    sizes = {mine + axis.removeprefix(prefix): n for axis, n in arch.sizes if axis.startswith(prefix)}
+    blocks = tuple(own if b is block else b for b in arch.blocks)
+    after = replace(arch, blocks=blocks, sizes=tuple({**arch.size, **sizes}.items()))
+    storage = {claim.name: claim.spec.storage for claim in claims(arch)}
+    new = [name for name in stored(after) if name not in stored(arch)]
+    return after, {name: storage[prefix + name.removeprefix(mine)] for name in new}
+
+
+def _untied(layer: Layer) -> Layer:
+    return replace(layer, op=replace(layer.op, tie="")) if getattr(layer.op, "tie", "") and layer.op else layer  # type: ignore[call-arg]
+
+
 def _drop_layer(arch: Architecture, what: Drop) -> Architecture:
     block = arch.block(what.block)
     layer = next((item for item in block.layers if item.name == what.layer), None)
@@ -209,7 +258,7 @@ def _drop_layer(arch: Architecture, what: Drop) -> Architecture:
     left = () if layer.post is None else (Layer(layer.name, None, post=layer.post, residual=False),)
     layers = tuple(kept for item in block.layers for kept in (left if item is layer else (item,)))
     blocks = tuple(replace(b, layers=layers) if b.name == block.name else b for b in arch.blocks)
-    return _without_unused(replace(arch, blocks=blocks))
+    return _without_unused(replace(arch, blocks=blocks), f"{what.block}.{what.layer}")
 
 
 def _drop_block(arch: Architecture, name: str) -> Architecture:
@@ -219,18 +268,40 @@ def _drop_block(arch: Architecture, name: str) -> Architecture:
     places = [p for p in arch.places if p.block is block]
     if len(entering) != 1 or not places or places[0].site.stream != places[-1].leaving:
         raise RefusedEdit(f"block {name} does not leave what enters it, so it cannot be dropped", "")
+    if _changes_flow(places):
+        raise RefusedEdit(f"block {name} changes the number of tokens, so it cannot be dropped", "")
     if any(b.share == name for b in arch.blocks):
         raise RefusedEdit(f"block {name} owns tensors that other blocks share", "Drop a block that shares instead.")
+    follower = arch.blocks[i + 1 : i + 2]
     rest = tuple(
-        replace(b, inputs=tuple(entering[0] if n == name else n for n in b.inputs))
+        replace(b, inputs=_rewired(b.inputs or ((name,) if b in follower and block.inputs else ()), name, entering[0]))
         for b in arch.blocks if b is not block
     )  # fmt: skip
     outputs = tuple((out, entering[0] if b == name else b) for out, b in arch.outputs)
-    return _without_unused(replace(arch, blocks=rest, outputs=outputs))
+    return _without_unused(replace(arch, blocks=rest, outputs=outputs), name)
 
 
-def _without_unused(arch: Architecture) -> Architecture:
-    """Without the sizes of axes that no operator has any more."""
+def _rewired(inputs: tuple[str, ...], gone: str, instead: str) -> tuple[str, ...]:
+    return tuple(instead if name == gone else name for name in inputs)
+
+
+def _changes_flow(places: Sequence[Place]) -> bool:
+    entering = flow = Flow(64 * 64, (64, 64))
+    for place in places:
+        if place.layer.op and place.layer.source == "previous":
+            flow = place.layer.op.out_flow(place.site, flow)
+    return flow != entering
+
+
+def _without_unused(arch: Architecture, dropped: str) -> Architecture:
+    """Without the sizes of axes that no operator has any more; refuses to leave a shared tensor without owner."""
+    left = {claim.name for claim in claims(arch)}
+    for claim in claims(arch):
+        if claim.spec.storage not in left:
+            raise RefusedEdit(
+                f"{dropped} owns {claim.spec.storage}, which {claim.place.name} shares",
+                "Drop a layer that shares instead.",
+            )
     gone = {axis for axis, _ in arch.sizes if axis.count(".") >= 2} - _local_axes(arch)
     return replace(arch, sizes=tuple((axis, n) for axis, n in arch.sizes if axis not in gone))
 

@@ -7,12 +7,13 @@ the parts, so that one module serves every width its tensors may have.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from archtool.ir.axes import Dim, Sizes, dim
-from archtool.ir.parts import Conv2d, Linear, Part
+from archtool.ir.parts import Conv, Linear, Part
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -23,10 +24,19 @@ FREE = frozenset({"select", "map", "scale"})
 
 @dataclass(frozen=True)
 class Flow:
-    """The shape of what runs along an edge, without its channels: ``tokens`` per sample, or a ``grid``."""
+    """The shape of what runs along an edge, without its channels.
+
+    Streams are always (batch × sequences, tokens / sequences, channels), grids row by row.
+
+    Attributes:
+        tokens: tokens per sample, over all its sequences.
+        grid: rows and columns, where the tokens are those of an image.
+        sequences: how many sequences a sample is cut into (windows, MobileViT's pixel positions, variates).
+    """
 
     tokens: int
     grid: tuple[int, int] | None = None
+    sequences: int = 1
 
 
 @dataclass(frozen=True)
@@ -118,7 +128,7 @@ def linear_macs(operator: Operator, site: Site, flow: Flow) -> int:
         if isinstance(part, Linear):
             matrix = part.out.size(site.sizes) * part.inp.size(site.sizes)
             total += matrix * operator.calls(part, flow)
-        elif isinstance(part, Conv2d):
-            per_place = part.out.size(site.sizes) * part.inp.size(site.sizes) * part.kernel[0] * part.kernel[1]
+        elif isinstance(part, Conv):
+            per_place = part.out.size(site.sizes) * part.inp.size(site.sizes) * math.prod(part.kernel)
             total += per_place * operator.calls(part, flow)
     return total

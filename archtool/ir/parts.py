@@ -9,6 +9,7 @@ count and the names of the tensors. A tensor's role on an axis says what an edit
 from collections.abc import Hashable
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Any, Protocol
 
 from archtool.ir.axes import Dim, dim
 
@@ -92,43 +93,74 @@ class Table(Part):
 
 
 @dataclass(frozen=True)
-class Conv2d(Part):
-    """A 2-D convolution; ``groups`` is taken from the tensors' shapes (depthwise when in = 1)."""
+class Conv(Part):
+    """A convolution over one dimension per entry of ``kernel``.
+
+    The number of groups is what the tensors' shapes say: entering channels over ``inp``. A depthwise
+    convolution has ``inp = dim(1)`` and is elementwise on ``out``, the channels that also enter.
+    """
 
     out: Dim
     inp: Dim
-    kernel: tuple[int, int]
-    stride: tuple[int, int] = (1, 1)
-    padding: tuple[int, int] = (0, 0)
+    kernel: tuple[int, ...]
+    stride: tuple[int, ...]
+    padding: tuple[int, ...]
     bias: bool = True
 
+    @property
+    def depthwise(self) -> bool:
+        """Whether every channel has a kernel of its own."""
+        return self.inp == dim(1)
+
     def tensors(self) -> tuple[TensorSpec, ...]:
-        """Weight (out, in, kh, kw) and bias (out)."""
-        dims = (self.out, self.inp, dim(self.kernel[0]), dim(self.kernel[1]))
-        roles = (Role.PRODUCES, Role.CONSUMES, Role.ELEMENTWISE, Role.ELEMENTWISE)
-        bias = TensorSpec("bias", (self.out,), (Role.PRODUCES,), init="zeros")
+        """Weight (out, in, *kernel) and bias (out)."""
+        role = Role.ELEMENTWISE if self.depthwise else Role.PRODUCES
+        dims = (self.out, self.inp, *map(dim, self.kernel))
+        roles = (role, Role.CONSUMES, *(Role.ELEMENTWISE for _ in self.kernel))
+        bias = TensorSpec("bias", (self.out,), (role,), init="zeros")
         return (TensorSpec("weight", dims, roles), bias) if self.bias else (TensorSpec("weight", dims, roles),)
 
 
 @dataclass(frozen=True)
+class Conv1d(Conv):
+    """A convolution along a sequence (B, C, T)."""
+
+    stride: tuple[int, ...] = (1,)
+    padding: tuple[int, ...] = (0,)
+
+
+@dataclass(frozen=True)
+class Conv2d(Conv):
+    """A convolution on a grid (B, C, H, W)."""
+
+    stride: tuple[int, ...] = (1, 1)
+    padding: tuple[int, ...] = (0, 0)
+
+
+@dataclass(frozen=True)
 class Vector(Part):
-    """A free tensor: a class token, a position table, LayerScale gains, BatchNorm statistics."""
+    """A free tensor: a class token, a position table, LayerScale gains, a relative bias table.
+
+    ``tie`` names a vector of another place (``"b0.attn.bias"``) whose values this one uses.
+    """
 
     dims: tuple[Dim, ...]
     roles: tuple[Role, ...]
     init: str = "normal"
     kind: Kind = Kind.PARAMETER
+    tie: str = ""
 
     def tensors(self) -> tuple[TensorSpec, ...]:
         """The tensor itself, without a leaf name."""
-        return (TensorSpec("", self.dims, self.roles, self.kind, self.init),)
+        return (TensorSpec("", self.dims, self.roles, self.kind, self.init, self.tie),)
 
 
 @dataclass(frozen=True)
 class Norm(Part):
-    """A LayerNorm (``kind="layer"``) or RMSNorm (``"rms"``) over ``width``.
+    """A norm on ``width``: LayerNorm (``kind="layer"``), RMSNorm (``"rms"``) or BatchNorm (``"batch"``).
 
-    ``offset`` is added to the stored gain (Gemma stores gain - 1).
+    ``offset`` is added to the stored gain (Gemma stores gain - 1). BatchNorm keeps its running statistics as
+    buffers, one entry per channel.
     """
 
     width: Dim
@@ -138,11 +170,17 @@ class Norm(Part):
     bias: bool = True
 
     def tensors(self) -> tuple[TensorSpec, ...]:
-        """Weight (width) and, for LayerNorm with bias, bias (width)."""
-        init = "zeros" if self.offset else "ones"
-        weight = TensorSpec("weight", (self.width,), (Role.ELEMENTWISE,), init=init)
-        bias = TensorSpec("bias", (self.width,), (Role.ELEMENTWISE,), init="zeros")
-        return (weight, bias) if self.kind == "layer" and self.bias else (weight,)
+        """Weight, bias (where there is one) and running statistics (BatchNorm), each (width)."""
+        specs = [self._spec("weight", "zeros" if self.offset else "ones")]
+        if self.kind != "rms" and self.bias:
+            specs.append(self._spec("bias", "zeros"))
+        if self.kind == "batch":
+            specs.append(self._spec("running_mean", "zeros", Kind.BUFFER))
+            specs.append(self._spec("running_var", "ones", Kind.BUFFER))
+        return tuple(specs)
+
+    def _spec(self, name: str, init: str, kind: Kind = Kind.PARAMETER) -> TensorSpec:
+        return TensorSpec(name, (self.width,), (Role.ELEMENTWISE,), kind, init)
 
 
 @dataclass(frozen=True)
@@ -159,6 +197,25 @@ class Witness(Part):
         """A derived tensor of shape (axes..., 0)."""
         roles = (Role.ELEMENTWISE,) * (len(self.dims) + 1)
         return (TensorSpec("", (*self.dims, dim(0)), roles, Kind.DERIVED, "zeros"),)
+
+
+class Source(Hashable, Protocol):
+    """Where a constant comes from: frozen settings that compute it."""
+
+    def values(self) -> Any:
+        """The constant as a torch tensor."""
+
+
+@dataclass(frozen=True)
+class Constant(Part):
+    """A tensor computed from ``source`` and never stored (an index table); equal sources share one tensor."""
+
+    dims: tuple[Dim, ...]
+    source: Source
+
+    def tensors(self) -> tuple[TensorSpec, ...]:
+        """A derived tensor, elementwise on its dimensions."""
+        return (TensorSpec("", self.dims, (Role.ELEMENTWISE,) * len(self.dims), Kind.DERIVED, "zeros"),)
 
 
 @dataclass(frozen=True)

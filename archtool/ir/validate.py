@@ -6,7 +6,7 @@ from collections import Counter
 
 from archtool.errors import InputError
 from archtool.ir.architecture import Architecture, Block
-from archtool.ir.table import axes
+from archtool.ir.table import axes, claims, shape
 
 
 def validate(arch: Architecture) -> None:
@@ -16,6 +16,7 @@ def validate(arch: Architecture) -> None:
         _check_block(arch, block, i)
     _check_sizes(arch)
     _check_streams(arch)
+    _check_shared(arch)
     for output, source in arch.outputs:
         if source not in arch.index:
             raise InputError(
@@ -54,6 +55,23 @@ def _check_sizes(arch: Architecture) -> None:
             raise InputError(f"axis {axis!r} of block {axis.split('.')[0]!r} has no size", "Give it a size.")
         if arch.size[axis] < 1:
             raise InputError(f"axis {axis!r} has size {arch.size[axis]}", "Sizes are positive; drop the layer instead.")
+
+
+def _check_shared(arch: Architecture) -> None:
+    owners = {claim.name: claim for claim in claims(arch)}
+    for claim in owners.values():
+        owner = owners.get(claim.spec.storage)
+        if owner is None:
+            raise InputError(
+                f"block {claim.place.block.name!r}: {claim.name} uses {claim.spec.storage!r}, which no block has",
+                "Tie it to an existing tensor.",
+            )
+        if shape(owner.spec, arch) != shape(claim.spec, arch):
+            raise InputError(
+                f"block {claim.place.block.name!r}: {claim.name} has shape {shape(claim.spec, arch)}, "
+                f"the tensor {owner.name} that it uses has {shape(owner.spec, arch)}",
+                "Tensors that share a storage have one shape.",
+            )
 
 
 def _check_streams(arch: Architecture) -> None:

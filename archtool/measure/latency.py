@@ -181,7 +181,7 @@ def measure_grid(
     Args:
         models: name → module or ONNX file; the first is the baseline.
         make_inputs: ``(batch, length)`` → inputs.
-        runtime: a name of `archtool.measure.runtimes.RUNTIMES`.
+        runtime: a registered runtime's name.
         batches: batch sizes.
         lengths: lengths.
         threads: threads of the arithmetic.

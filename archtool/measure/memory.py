@@ -52,7 +52,7 @@ def measure_peak_memory(
     Args:
         model: a module of an importable class, or an ONNX file.
         inputs: one set of inputs.
-        runtime: a name of `archtool.measure.runtimes.RUNTIMES`.
+        runtime: a registered runtime's name.
         threads: threads of the arithmetic.
         dtype: what to compute in.
 

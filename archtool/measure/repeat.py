@@ -63,6 +63,28 @@ def build_identity() -> "nn.Module":
     return Identity().eval()
 
 
+def build_reference() -> "nn.Module":
+    """A small fixed network of matrix products, norms and activations, whose speed tells how busy a machine is."""
+    import torch
+    from torch import Tensor, nn
+
+    class Reference(nn.Module):
+        """(B, T, 256) → (B, T, 256)."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            layers = (nn.Linear(256, 1024), nn.GELU(), nn.Linear(1024, 256), nn.LayerNorm(256))
+            self.layers = nn.Sequential(*layers)
+
+        def forward(self, x: Tensor) -> dict[str, Tensor]:
+            """All layers in order."""
+            return {"y": self.layers(x)}
+
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return Reference().eval()
+
+
 def can_chain(make_module: "Callable[[], nn.Module]", inputs: "Mapping[str, Tensor]", copies: int) -> bool:
     """Whether an output can feed the next copy: same shape and dtype, and values that stay normal numbers."""
     import torch

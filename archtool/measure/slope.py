@@ -3,18 +3,20 @@
 ``t(N) = overhead + N · latency``, so ``latency = (t(2N) - t(N)) / N``; both graphs take turns, and the
 median is taken over the differences of each round. N grows until the difference stands out from the noise.
 
-Each time is taken from the quietest of `WINDOWS` windows (the one with the lowest medians): other programs
-slow a whole stretch of time down, and operators measured in different stretches are added up.
+Other programs slow a whole stretch of time down, and operators measured in different stretches are added up.
+So a fixed *reference* network takes turns with whatever is timed: windows are repeated until it is as fast as
+it was at its best, the quietest window counts, and its times are brought to the reference's best speed.
 """
 
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from archtool.errors import MismatchError, ResourceError
 from archtool.measure.pinning import pinned
-from archtool.measure.repeat import build_copies, can_chain
+from archtool.measure.repeat import build_reference
 from archtool.measure.statistics import compute_median
 from archtool.measure.timing import Clock, TimingPlan, time_interleaved
 
@@ -29,6 +31,9 @@ FIRST_COPIES = 2
 COPY_GROWTH = 4
 MAX_COPIES = 32
 WINDOWS = 3
+"""Windows at least; up to `MAX_WINDOWS` until the reference is within `QUIET` of its best."""
+MAX_WINDOWS = 9
+QUIET = 1.03
 CLEAR_MS = 0.2
 """A difference of at least this long is taken at once; below it, more copies are tried."""
 
@@ -86,40 +91,71 @@ class Bench:
             raise MismatchError(f"{self.runtime.name} computes in {session.precision}, not in {self.dtype}")
         return session
 
+    @cached_property
+    def _reference(self) -> "Callable[[], object]":
+        import torch
+
+        module, inputs = build_reference(), {"x": torch.ones(1, 64, 256)}
+        return self.prepare(module, inputs, {"x": {0: "batch", 1: "length"}}).bind(inputs)
+
+    def time_reference(self) -> float:
+        """Milliseconds of the reference network at its best: the lowest median of `MAX_WINDOWS` windows."""
+        with pinned(self.threads):
+            windows = [time_interleaved([self._reference], self.plan, self.clock) for _ in range(MAX_WINDOWS)]
+        return min(compute_median(window.rounds_ms[0]) for window in windows)
+
     def time(
         self,
         modules: "Sequence[nn.Module]",
         inputs: "Mapping[str, Tensor]",
         dynamic: Mapping[str, Mapping[int, str]],
+        reference_ms: float,
     ) -> tuple[tuple[float, ...], ...]:
-        """Milliseconds of each round, per module, measured in turns; the quietest window."""
+        """Milliseconds of each round, per module, in turns, at the speed where the reference takes ``reference_ms``."""
         sessions: list[Session] = []
         try:
             sessions.extend(self.prepare(module, inputs, dynamic) for module in modules)
             with pinned(self.threads):
-                calls = [session.bind(inputs) for session in sessions]
-                windows = [time_interleaved(calls, self.plan, self.clock).rounds_ms for _ in range(WINDOWS)]
-            return min(windows, key=lambda rounds_ms: sum(map(compute_median, rounds_ms)))
+                calls = [self._reference, *(session.bind(inputs) for session in sessions)]
+                return self._quietest(calls, reference_ms)
         finally:
             for session in sessions:
                 session.close()
 
+    def _quietest(
+        self, calls: "Sequence[Callable[[], object]]", reference_ms: float
+    ) -> tuple[tuple[float, ...], ...]:
+        best: tuple[tuple[float, ...], ...] = ()
+        slowdown = float("inf")
+        for done in range(1, MAX_WINDOWS + 1):
+            rounds_ms = time_interleaved(calls, self.plan, self.clock).rounds_ms
+            if not best or _total(rounds_ms) < _total(best):
+                best, slowdown = rounds_ms, compute_median(rounds_ms[0]) / reference_ms
+            if done >= WINDOWS and slowdown <= QUIET:
+                break
+        return tuple(tuple(value / slowdown for value in series) for series in best[1:])
+
+
+def _total(rounds_ms: "Sequence[Sequence[float]]") -> float:
+    return sum(map(compute_median, rounds_ms))
+
 
 def measure_slope(
     bench: Bench,
-    make_module: "Callable[[], nn.Module]",
+    build: "Callable[[int], nn.Module]",
     inputs: "Mapping[str, Tensor]",
     dynamic: Mapping[str, Mapping[int, str]],
+    reference_ms: float,
+    copies: int = FIRST_COPIES,
 ) -> Slope:
-    """Measure one operator.
+    """Measure one operator; ``build(n)`` gives ``n`` copies of it as one module, ``copies`` at first.
 
     Raises:
         ResourceError: even with `MAX_COPIES` the latency cannot be told from zero on this machine.
     """
-    chained, copies = can_chain(make_module, inputs, 2 * MAX_COPIES), FIRST_COPIES
     while True:
-        pair = [build_copies(make_module, inputs, n, chained) for n in (copies, 2 * copies)]
-        fewer_ms, more_ms = bench.time(pair, inputs, dynamic)
+        pair = [build(n) for n in (copies, 2 * copies)]
+        fewer_ms, more_ms = bench.time(pair, inputs, dynamic, reference_ms)
         slope = compute_slope(fewer_ms, more_ms, copies)
         if slope.low_ms > 0 and slope.median_ms * copies >= CLEAR_MS:
             return slope

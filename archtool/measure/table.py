@@ -1,11 +1,17 @@
 """The per-operator latency table of this machine, and whole models predicted from it.
 
-A model's predicted latency is the runtime's overhead per call plus the sum over its operators, each
-interpolated between measured sizes. `LatencyTable.validate` says how far such sums are from whole models.
+A model's predicted latency is the sum over its operators, each interpolated between measured sizes, plus the
+runtime's overhead per call, unless one of the operators was measured as a whole call, which holds it already.
+`LatencyTable.validate` says how far such sums are from whole models.
+
+All entries of a table are stated at one speed of the machine: that of its reference network (see
+`archtool.measure.slope`), which is an entry itself. With one thread that computes in the calling thread, the
+thread's CPU time is taken, which on an idle machine is the latency and does not count other programs' turns.
 """
 
 import hashlib
 import json
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
@@ -13,9 +19,9 @@ from typing import TYPE_CHECKING
 from archtool.errors import InputError
 from archtool.measure.interpolate import interpolate
 from archtool.measure.machine import machine
-from archtool.measure.repeat import build_identity
+from archtool.measure.repeat import build_copies, build_identity, can_chain
 from archtool.measure.runtimes import DEFAULT_RUNTIME, get_runtime
-from archtool.measure.slope import Bench, measure_slope
+from archtool.measure.slope import FIRST_COPIES, MAX_COPIES, Bench, measure_slope
 from archtool.measure.statistics import compute_median, compute_p95
 from archtool.measure.store import Entry, LatencyStore, Scope, Sizes
 from archtool.measure.timing import TimingPlan
@@ -28,6 +34,15 @@ if TYPE_CHECKING:
 
 OVERHEAD = "overhead"
 """The signature under which the runtime's overhead per call is kept."""
+
+REFERENCE = "reference"
+"""The signature under which the latency of the reference network is kept."""
+
+CORRECTION = "correction "
+"""Before the signature of a whole-call operator: the ratio of measured to summed latency of models around it."""
+
+Dynamic = Mapping[str, Mapping[int, str]]
+"""Input name → {axis: axis name} of the axes that vary in an exported graph."""
 
 Ops = Iterable[tuple[str, Mapping[str, int]]]
 """A model as its operators: signature and sizes, once per call."""
@@ -43,21 +58,27 @@ class OpCase:
         module: builds it with fresh weights; takes ``inputs`` by keyword, returns a tensor or dict.
         inputs: makes its inputs; the first is the one that copies hand on.
         dynamic: axes that vary in an exported graph; default: see `guess_dynamic`.
+        copies: builds several in a row as one module; default: fresh modules, fed by each other if they can be.
+        first_copies: how many copies the smaller graph of the slope has at first.
+        whole: measure one call, overhead included, instead of the slope over copies.
     """
 
     signature: str
     sizes: Mapping[str, int]
     module: "Callable[[], nn.Module]"
     inputs: "Callable[[], Mapping[str, Tensor]]"
-    dynamic: Mapping[str, Mapping[int, str]] | None = None
+    dynamic: Dynamic | None = None
+    copies: "Callable[[int], nn.Module] | None" = None
+    first_copies: int = FIRST_COPIES
+    whole: bool = False
 
 
 @dataclass(frozen=True)
 class ModelCase:
-    """A whole model, to check predictions with: its module, inputs and operators."""
+    """A whole model, to check predictions with: how to build it, its inputs and operators."""
 
     name: str
-    module: "nn.Module"
+    module: "Callable[[], nn.Module]"
     inputs: "Mapping[str, Tensor]"
     ops: Sequence[tuple[str, Mapping[str, int]]]
 
@@ -87,7 +108,7 @@ class LatencyTable:
     Entries that the store holds are read once, when the table is made; later ones are those it measures.
 
     Args:
-        runtime: a name of `archtool.measure.runtimes.RUNTIMES`.
+        runtime: a registered runtime's name.
         threads: threads of the arithmetic.
         batch: samples per call.
         length: tokens, time steps or pixels a side.
@@ -111,7 +132,8 @@ class LatencyTable:
     ) -> None:
         engine = engine or get_runtime(runtime)
         self.scope = Scope(machine().id, engine.name, engine.version, threads, batch, length, dtype)
-        self._bench = Bench(engine, threads, dtype, plan or TimingPlan(min_seconds=0.4))
+        clock = time.thread_time_ns if threads == 1 and engine.in_caller else time.perf_counter_ns
+        self._bench = Bench(engine, threads, dtype, plan or TimingPlan(min_seconds=0.4), clock)
         self._store = store or LatencyStore()
         self._entries = {(entry.signature, entry.sizes): entry for entry in self._store.read(self.scope)}
 
@@ -136,9 +158,33 @@ class LatencyTable:
         if key not in self._entries:
             inputs = op.inputs()
             dynamic = guess_dynamic(inputs) if op.dynamic is None else op.dynamic
-            slope = measure_slope(self._bench, op.module, inputs, dynamic)
-            self._entries[key] = self._store.add(self.scope, Entry(*key, **asdict(slope)))
+            if op.whole:
+                return self._measure_call(key, op.module(), inputs, dynamic)
+            build = op.copies or _copies(op.module, inputs)
+            reference_ms = self.measure_reference_ms()
+            slope = measure_slope(self._bench, build, inputs, dynamic, reference_ms, op.first_copies)
+            self._keep(Entry(*key, **asdict(slope)))
         return self._entries[key]
+
+    def _measure_call(
+        self, key: "tuple[str, Sizes]", module: "nn.Module", inputs: "Mapping[str, Tensor]", dynamic: Dynamic
+    ) -> Entry:
+        """The entry of one whole call; its ``copies`` are 0."""
+        (rounds_ms,) = self._bench.time([module], inputs, dynamic, self.measure_reference_ms())
+        median_ms, high_ms = compute_median(rounds_ms), compute_p95(rounds_ms)
+        return self._keep(Entry(*key, median_ms, min(rounds_ms), high_ms, len(rounds_ms), 0))
+
+    def _keep(self, entry: Entry) -> Entry:
+        kept = self._entries[entry.signature, entry.sizes] = self._store.add(self.scope, entry)
+        return kept
+
+    def measure_reference_ms(self) -> float:
+        """The latency of the reference network at its best, measured once and kept as an entry."""
+        key: tuple[str, Sizes] = (REFERENCE, ())
+        if key not in self._entries:
+            best_ms = self._bench.time_reference()
+            self._keep(Entry(*key, best_ms, best_ms, best_ms, 1, 0))
+        return self._entries[key].median_ms
 
     def measure_overhead_ms(self) -> float:
         """The latency of a model that does nothing, measured once and kept as an entry."""
@@ -147,10 +193,7 @@ class LatencyTable:
         key: tuple[str, Sizes] = (OVERHEAD, ())
         if key not in self._entries:
             inputs = {"x": torch.zeros(self.scope.batch, self.scope.length, 1)}
-            (rounds_ms,) = self._bench.time([build_identity()], inputs, guess_dynamic(inputs))
-            median_ms, high_ms = compute_median(rounds_ms), compute_p95(rounds_ms)
-            entry = Entry(*key, median_ms, min(rounds_ms), high_ms, len(rounds_ms), 0)
-            self._entries[key] = self._store.add(self.scope, entry)
+            self._measure_call(key, build_identity(), inputs, guess_dynamic(inputs))
         return self._entries[key].median_ms
 
     def build(self, cases: Sequence[OpCase], progress: Progress = SILENT) -> int:
@@ -164,6 +207,32 @@ class LatencyTable:
                 phase.advance(note=f"{entry.signature} {dict(entry.sizes)}: {entry.median_ms:.4f} ms")
         return len(self._entries) - before
 
+    def calibrate(self, models: Sequence[ModelCase], progress: Progress = SILENT) -> float:
+        """Measure a few whole models once, and keep the median ratio of measured to summed latency as a correction.
+
+        Layers in a row do not disturb each other's caches as different layers do; what is left of that after
+        summing is the same for all models around one whole-call operator, which every model must have.
+
+        Raises:
+            InputError: no models, or models without the same whole-call operator.
+        """
+        keys = {self._correction_key(model.ops) for model in models}
+        if len(keys) != 1 or None in keys:
+            raise InputError(
+                "calibration needs models with one and the same operator that is measured as a whole"
+            )
+        (key,) = keys
+        assert key is not None
+        if key not in self._entries:
+            error = self.validate(models, progress)
+            ratios = [row.measured_ms / row.predicted_ms for row in error.rows]
+            self._keep(Entry(*key, compute_median(ratios), min(ratios), max(ratios), len(ratios), 0))
+        return self._entries[key].median_ms
+
+    def _correction_key(self, ops: Ops) -> "tuple[str, Sizes] | None":
+        calls = {entry.signature for entry in self._entries.values() if entry.copies == 0}
+        return next(((CORRECTION + signature, ()) for signature, _ in ops if signature in calls), None)
+
     def predict(self, signature: str, sizes: Mapping[str, int]) -> float:
         """Latency of one operator in ms, interpolated between measured sizes.
 
@@ -174,31 +243,48 @@ class LatencyTable:
         return interpolate(grid, sizes, signature)
 
     def predict_model(self, ops: Ops) -> float:
-        """Latency of a whole model in ms: overhead plus the sum over its operators.
+        """Latency of a whole model in ms: the sum over its operators, and the overhead where none holds it.
+
+        Where `calibrate` measured models around the same whole-call operator, the sum is corrected by their ratio.
 
         Raises:
             InputError: the overhead was not measured, or an operator lies outside the grid.
         """
+        ops = list(ops)
+        total_ms = sum(self.predict(signature, sizes) for signature, sizes in ops)
+        correction = self._correction_key(ops)
+        if correction is not None:
+            known = self._entries.get(correction)
+            return total_ms * (known.median_ms if known else 1.0)
         overhead = self._entries.get((OVERHEAD, ()))
         if overhead is None:
             raise InputError("the table holds no overhead yet", hint="call build first")
-        return overhead.median_ms + sum(self.predict(signature, sizes) for signature, sizes in ops)
+        return overhead.median_ms + total_ms
 
     def validate(self, models: Sequence[ModelCase], progress: Progress = SILENT) -> PredictionError:
-        """Measure whole models and compare with their predictions."""
+        """Measure whole models, at the table's reference speed, and compare with their predictions."""
         if not models:
             raise InputError("no model to check the latency table with")
         rows: list[PredictionRow] = []
         with progress.phase("checking the latency table", len(models)) as phase:
             for model in models:
                 predicted_ms = self.predict_model(model.ops)
-                (rounds_ms,) = self._bench.time([model.module], model.inputs, guess_dynamic(model.inputs))
+                dynamic, reference_ms = guess_dynamic(model.inputs), self.measure_reference_ms()
+                (rounds_ms,) = self._bench.time([model.module()], model.inputs, dynamic, reference_ms)
                 measured_ms = compute_median(rounds_ms)
                 error_pct = 100 * (predicted_ms / measured_ms - 1)
                 rows.append(PredictionRow(model.name, predicted_ms, measured_ms, error_pct))
                 phase.advance(note=f"{model.name}: {error_pct:+.1f} %")
         errors_pct = [abs(row.error_pct) for row in rows]
         return PredictionError(compute_median(errors_pct), compute_p95(errors_pct), tuple(rows))
+
+
+def _copies(
+    module: "Callable[[], nn.Module]", inputs: "Mapping[str, Tensor]"
+) -> "Callable[[int], nn.Module]":
+    """Copies with weights of their own, chained where outputs can be inputs."""
+    chained = can_chain(module, inputs, 2 * MAX_COPIES)
+    return lambda count: build_copies(module, inputs, count, chained)
 
 
 def guess_dynamic(inputs: "Mapping[str, Tensor]") -> dict[str, dict[int, str]]:

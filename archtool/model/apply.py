@@ -11,6 +11,7 @@ from archtool.ir.edit import Edit, RefusedEdit, Step, edited, indices, steps
 from archtool.ir.encodings import Affine, Dense, Encoding
 from archtool.ir.parts import TensorSpec
 from archtool.ir.table import shape, stored
+from archtool.model.carried import carried_after
 from archtool.model.checkpoint import Checkpoint, encoded_weights, leaf_name, picked
 from archtool.model.lazy import Held, Lazy
 
@@ -41,13 +42,14 @@ def apply(checkpoint: Checkpoint, edit: Edit, delta: Mapping[str, Tensor] | None
 def _structural(checkpoint: Checkpoint, step: Step) -> Checkpoint:
     before, weights = stored(step.before), {}
     for storage in stored(step.after):
-        spec = before[storage]
-        picks = tuple(indices(d, step.before, step.selections) for d in spec.dims)
-        weights.update(_selected(checkpoint, storage, spec, picks))
-    plan = replace(
-        checkpoint.plan, entries=tuple((n, e) for n, e in checkpoint.plan.entries if n in stored(step.after))
+        source = step.copies.get(storage, storage)
+        picks = tuple(indices(d, step.before, step.selections) for d in before[source].dims)
+        found = _selected(checkpoint, source, before[source], picks)
+        weights.update({storage + leaf.removeprefix(source): lazy for leaf, lazy in found.items()})
+    travels = replace(checkpoint.source, carried=carried_after(checkpoint, step))
+    return replace(
+        checkpoint, architecture=step.after, plan=step.plan(checkpoint.plan), weights=weights, source=travels
     )
-    return replace(checkpoint, architecture=step.after, plan=plan, weights=weights)
 
 
 def _selected(checkpoint: Checkpoint, storage: str, spec: TensorSpec, picks: tuple[object, ...]) -> dict[str, Lazy]:

@@ -12,8 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from archtool.ir.architecture import Architecture, Block, Layer, Place
+from archtool.ir.architecture import Architecture, Block, Layer, Place, flows
 from archtool.ir.encodings import EncodingPlan
+from archtool.ir.operator import Flow
 from archtool.ir.parts import Kind, Part
 from archtool.ir.table import stored
 from archtool.model.context import Context, State
@@ -31,7 +32,8 @@ class LayerModule(nn.Module):
     def _add(self, place: Place, part: Part, plan: EncodingPlan) -> None:
         specs = part.tensors()
         encodings = {
-            s.name: plan.of(s.storage or ".".join(filter(None, (place.name, part.name, s.name)))) for s in specs
+            s.name: plan.of(s.storage or ".".join(filter(None, (place.name, part.name, s.name))))
+            for s in specs
         }
         made = primitive(part, place.site.sizes, encodings)
         if isinstance(made, nn.Module):
@@ -61,26 +63,39 @@ class Model(nn.Module):
         self.tie()
 
     def tie(self) -> None:
-        """Make tied parts share one tensor, and blocks of one rotary setting share its frequencies."""
+        """Make tied parts share one tensor, and constants of one source (rotary setting) too."""
         shared: dict[object, Tensor] = {}
         for place in self.architecture.places:
             for part in place.parts:
+                source = getattr(part, "source", None) or getattr(part, "rotary", None)
                 if getattr(part, "tie", ""):
                     self._tie_part(f"{place.name}.{part.name}", part.tie)  # type: ignore[attr-defined]
-                elif hasattr(part, "rotary"):
+                elif source:
                     module = self.get_submodule(place.name)
-                    module._buffers[part.name] = shared.setdefault(part.rotary, getattr(module, part.name))
+                    module._buffers[part.name] = shared.setdefault(source, getattr(module, part.name))
 
     def _tie_part(self, user: str, owner: str) -> None:
-        mine, theirs = self.get_submodule(user), self.get_submodule(owner)
-        if "weight" in mine._parameters:
-            mine._parameters["weight"] = theirs._parameters["weight"]
-        for name in mine._buffers:
-            mine._buffers[name] = theirs._buffers[name]
+        (mine, my_names), (theirs, names) = self._tensors_of(user), self._tensors_of(owner)
+        for name, other in zip(my_names, names, strict=True):
+            table, its = (
+                (mine._parameters, theirs._parameters)
+                if other in theirs._parameters
+                else (mine._buffers, theirs._buffers)
+            )
+            table[name] = its[other]  # type: ignore[assignment]
+
+    def _tensors_of(self, part: str) -> tuple[nn.Module, list[str]]:
+        """Who holds the tied tensors of a part, and their names: a weight with its leaves, or a free tensor."""
+        place, _, leaf = part.rpartition(".")
+        holder = self.get_submodule(place)
+        if leaf not in holder._modules:
+            return holder, [leaf]
+        module = self.get_submodule(part)
+        return module, ["weight"] if "weight" in module._parameters else list(module._buffers)
 
     def forward(self, *, state: State | None = None, **inputs: Tensor) -> dict[str, Tensor]:
         """Run the graph; see the class docstring."""
-        ctx = Context(inputs, state)
+        ctx = Context(inputs, state, lambda: _flows(self.architecture, inputs[self.architecture.inputs[0]]))
         left: dict[str, Any] = {}
         current: Any = inputs[self.architecture.inputs[0]]
         for block in self.architecture.blocks:
@@ -98,6 +113,14 @@ class Model(nn.Module):
             source = entered if layer.source == "block" else x
             x, entered = run_layer(module, layer, source, x, ctx), source
         return x
+
+
+def _flows(arch: Architecture, first: Tensor) -> dict[str, Flow]:
+    """What enters each layer when the graph is fed ``first``: an image (B, C, H, W) or a sequence (B, T, ...)."""
+    grid = (first.shape[2], first.shape[3]) if first.dim() == 4 else None
+    entering = Flow(grid[0] * grid[1], grid) if grid else Flow(first.shape[1])
+    names = (f"{place.block.name}.{place.layer.name}" for place in arch.places)
+    return dict(zip(names, flows(arch, entering), strict=True))
 
 
 def _entering(block: Block, left: dict[str, Any], previous: Any) -> Any:
@@ -125,7 +148,8 @@ def build(architecture: Architecture, seed: int = 0, std: float = 0.02) -> Model
     model = Model(architecture)
     generator = torch.Generator().manual_seed(seed)
     values = {
-        name: _initial(spec.init, _shape_of(model, name), std, generator) for name, spec in stored(architecture).items()
+        name: _initial(spec.init, _shape_of(model, name), std, generator)
+        for name, spec in stored(architecture).items()
     }
     return with_values(model, values.__getitem__)
 
@@ -139,7 +163,11 @@ def with_values(model: Model, value: Callable[[str], Tensor]) -> Model:
 
 
 def _shape_of(model: Model, name: str) -> torch.Size:
-    return model.get_parameter(name).shape if name in dict(model.named_parameters()) else model.get_buffer(name).shape
+    return (
+        model.get_parameter(name).shape
+        if name in dict(model.named_parameters())
+        else model.get_buffer(name).shape
+    )
 
 
 def _initial(kind: str, shape: torch.Size, std: float, generator: torch.Generator) -> Tensor:

@@ -13,15 +13,20 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from archtool.ir.operator import Flow
+
+    FindFlows = Callable[[], dict[str, Flow]]
+
 State = dict[str, Any]
 
 
 class Context:
     """One forward pass."""
 
-    def __init__(self, inputs: dict[str, Tensor], state: State | None) -> None:
+    def __init__(self, inputs: dict[str, Tensor], state: State | None, find_flows: FindFlows | None = None) -> None:
         self.inputs = inputs
         self.state = state
+        self._find_flows = find_flows
         self.place = ""
         self._memo: dict[Hashable, Any] = {}
 
@@ -29,6 +34,14 @@ class Context:
     def past(self) -> int:
         """Tokens seen before this pass."""
         return 0 if self.state is None else int(self.state.get("length", 0))
+
+    @property
+    def flow(self) -> Flow:
+        """What enters the layer that runs now: its tokens, their grid, their sequences."""
+        if self._find_flows is None:
+            raise TypeError(f"{self.place} needs a grid, which this kind of pass does not know")
+        found: Flow = self.once("flows", self._find_flows)[self.place]
+        return found
 
     @cached_property
     def positions(self) -> Tensor:

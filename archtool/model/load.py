@@ -6,7 +6,7 @@ Every tensor in the files is claimed exactly once, or loading stops with the nam
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from difflib import get_close_matches
 from pathlib import Path
@@ -20,6 +20,8 @@ from archtool.families.registry import family_for, family_named
 from archtool.ir.architecture import Architecture
 from archtool.ir.codec import from_json
 from archtool.ir.encodings import EncodingPlan
+from archtool.ir.parts import Kind
+from archtool.ir.table import stored
 from archtool.ir.validate import validate
 from archtool.model.checkpoint import Checkpoint, Source
 from archtool.model.files import FileTensor, file_tensors
@@ -27,6 +29,8 @@ from archtool.model.lazy import Filed, Lazy
 from archtool.operators.registry import operator_class
 
 ARCHITECTURE = "architecture.json"
+WEIGHTS = ("F64", "F32", "F16", "BF16")
+"""What a weight that no encoding describes may be stored as."""
 
 
 def load(path: str | Path, allow_config: Sequence[str] = ()) -> Checkpoint:
@@ -77,9 +81,11 @@ def bind(
     validate(arch)
     tensors = list(file_tensors(arch, plan, family.names(arch) if entries is None else entries))
     _check_claims(store, tensors, family)
+    trained = {name for name, spec in stored(arch).items() if spec.kind is Kind.PARAMETER}
     weights: dict[str, Lazy] = {}
     for tensor in tensors:
-        _check_tensor(store, tensor)
+        _check_tensor(store, tensor, source.config, trained)
+        _check_copies(store, tensor, weights)
         weights.update(_pieces(store, tensor))
     claimed = {tensor.name for tensor in tensors}
     carried = {n: _verbatim(store, n) for n in store.infos if n not in claimed}
@@ -121,15 +127,41 @@ def _check_claims(store: TensorStore, tensors: Sequence[FileTensor], family: Fam
     )
 
 
-def _check_tensor(store: TensorStore, tensor: FileTensor) -> None:
+def _check_copies(store: TensorStore, tensor: FileTensor, weights: Mapping[str, Lazy]) -> None:
+    """A tensor that a file stores twice (a tied head beside its table) must hold the same bytes twice."""
+    first = next((weights[leaf] for leaf in tensor.entry.pieces if leaf in weights), None)
+    if not isinstance(first, Filed):
+        return
+    mine, other = store.infos[tensor.name], store.infos[first.entry.file]
+    same = (mine.dtype, mine.shape) == (other.dtype, other.shape)
+    if not same or any(a != b for a, b in zip(store.chunks(mine.name), store.chunks(other.name), strict=True)):
+        raise InputError(
+            f"{mine.name} and {other.name} in {mine.file.name} are one tensor in this model, but they differ",
+            "If they are meant to differ, set tie_word_embeddings to false; else remove the one that is wrong.",
+        )
+
+
+def _check_tensor(store: TensorStore, tensor: FileTensor, config: Mapping[str, Any], trained: set[str]) -> None:
     info = store.infos[tensor.name]
     if info.shape != tensor.shape:
         raise InputError(
-            f"{tensor.name} in {info.file.name} has shape {list(info.shape)}; config.json says {list(tensor.shape)}",
-            "Correct config.json, or the tensor.",
+            f"{tensor.name} in {info.file.name} has shape {list(info.shape)}; the configuration says "
+            f"{list(tensor.shape)}{_sayers(config, set(tensor.shape) - set(info.shape))}",
+            "Correct the configuration, or the tensor.",
+        )
+    if trained.issuperset(tensor.entry.pieces) and info.dtype not in WEIGHTS:
+        raise InputError(
+            f"{tensor.name} in {info.file.name} is stored as {info.dtype}; weights are {', '.join(WEIGHTS)}",
+            "Convert it to one of these in the tool that made it (an encoded weight with its scales applied).",
         )
     if tensor.dtype and info.dtype != tensor.dtype:
         raise InputError(f"{tensor.name} is {info.dtype}, its encoding needs {tensor.dtype}", "Export it again.")
+
+
+def _sayers(config: Mapping[str, Any], sizes: set[int]) -> str:
+    """The configuration's keys that say one of these sizes."""
+    keys = [f"{k}: {v}" for k, v in config.items() if isinstance(v, int) and v in sizes and not isinstance(v, bool)]
+    return f" ({', '.join(keys)})" if keys else ""
 
 
 def _some(names: Sequence[str], limit: int = 6) -> str:

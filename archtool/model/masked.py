@@ -1,8 +1,9 @@
 """The masked parent: the oracle of every structural edit, written without the code that slices.
 
 The full-size weights are multiplied by 0/1 masks where a selected axis is produced and where it is consumed (a
-query head whose query is zero still mixes values), and norm statistics are taken over the kept channels. A sliced model must equal it (design: 1e-5 relative in float32; bit for bit in float64 on
-integer-valued weights). A dropped layer is a branch multiplied by zero.
+query head whose query is zero still mixes values), and norm statistics are taken over the kept channels
+(BatchNorm's are per channel and stay). A sliced model must equal it (design: 1e-5 relative in float32; bit for
+bit in float64 on integer-valued weights). A dropped layer is a branch multiplied by zero.
 """
 
 from __future__ import annotations
@@ -72,7 +73,9 @@ def _mask_norms(model: Model, chosen: Mapping[str, Selection]) -> None:
     for claim in claims(model.architecture):
         path = f"{claim.place.name}.{claim.part}"
         module = model.get_submodule(path.rsplit(".", 1)[0])._modules.get(claim.part)
-        if isinstance(module, Norm) and any(axis in chosen for axis in claim.spec.dims[0].axes()):
+        if not isinstance(module, Norm) or module.kind == "batch":
+            continue
+        if any(axis in chosen for axis in claim.spec.dims[0].axes()):
             mask = mask_of(claim.spec.dims[0], model.architecture.size, chosen)
             _replace(model, path, MaskedNorm(module, mask))
 

@@ -19,24 +19,53 @@ from archtool.model.codec import decode, leaf_tensors
 
 
 class Norm(nn.Module):
-    """LayerNorm or RMSNorm over the last dimension."""
+    """LayerNorm or RMSNorm over the last dimension, or BatchNorm of its channels."""
 
     def __init__(self, part: parts.Norm, width: int) -> None:
         super().__init__()
         self.kind, self.eps, self.offset = part.kind, part.eps, part.offset
         self.weight = nn.Parameter(torch.empty(width, device="meta"))
-        has_bias = part.kind == "layer" and part.bias
+        has_bias = part.kind != "rms" and part.bias
         self.bias = nn.Parameter(torch.empty(width, device="meta")) if has_bias else None
+        if part.kind == "batch":
+            self.register_buffer("running_mean", torch.empty(width, device="meta"))
+            self.register_buffer("running_var", torch.empty(width, device="meta"))
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., D) → (..., D); RMS statistics in float32."""
         if self.kind == "layer":
             return F.layer_norm(x, self.weight.shape, self.weight, self.bias, self.eps)
+        if self.kind == "batch":
+            return self._batch_norm(x)
         wide = x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
         normed = wide * torch.rsqrt(wide.pow(2).mean(-1, keepdim=True) + self.eps)
         if self.offset:
             return (normed * (self.offset + self.weight.to(wide.dtype))).to(x.dtype)
         return self.weight * normed.to(x.dtype)
+
+
+    def _batch_norm(self, x: Tensor) -> Tensor:
+        mean, variance = self.get_buffer("running_mean"), self.get_buffer("running_var")
+        flat_ND = x.reshape(-1, x.shape[-1])
+        normed = F.batch_norm(flat_ND, mean, variance, self.weight, self.bias, self.training, eps=self.eps)
+        return normed.reshape(x.shape)
+
+
+class Conv(nn.Module):
+    """A convolution whose channels and groups are those of its tensors."""
+
+    def __init__(self, part: parts.Conv, sizes: Sizes) -> None:
+        super().__init__()
+        self.stride, self.padding = part.stride, part.padding
+        shape = (part.out.size(sizes), part.inp.size(sizes), *part.kernel)
+        self.weight = nn.Parameter(torch.empty(shape, device="meta"))
+        self.bias = nn.Parameter(torch.empty(shape[0], device="meta")) if part.bias else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, T) or (B, C, H, W) → the same with other channels and extents."""
+        convolve = F.conv2d if self.weight.dim() == 4 else F.conv1d
+        groups = x.shape[1] // self.weight.shape[1]
+        return convolve(x, self.weight, self.bias, self.stride, self.padding, groups=groups)
 
 
 class Encoded(nn.Module):
@@ -104,9 +133,8 @@ def _(part: parts.Table, sizes: Sizes, encodings: Mapping[str, Encoding]) -> nn.
 
 
 @primitive.register
-def _(part: parts.Conv2d, sizes: Sizes, encodings: Mapping[str, Encoding]) -> nn.Module:
-    out, inp = part.out.size(sizes), part.inp.size(sizes)
-    return nn.Conv2d(inp, out, part.kernel, part.stride, part.padding, bias=part.bias, device="meta")
+def _(part: parts.Conv, sizes: Sizes, encodings: Mapping[str, Encoding]) -> nn.Module:
+    return Conv(part, sizes)
 
 
 @primitive.register
@@ -123,6 +151,12 @@ def _(part: parts.Vector, sizes: Sizes, encodings: Mapping[str, Encoding]) -> Te
 @primitive.register
 def _(part: parts.Witness, sizes: Sizes, encodings: Mapping[str, Encoding]) -> Tensor:
     return torch.empty(_shape(part.tensors()[0], sizes))
+
+
+@primitive.register
+def _(part: parts.Constant, sizes: Sizes, encodings: Mapping[str, Encoding]) -> Tensor:
+    made: Tensor = part.source.values()
+    return made
 
 
 @primitive.register

@@ -14,7 +14,14 @@ from archtool.checkpoint.atomic import guard_disk
 from archtool.checkpoint.folder import copy_sidecars, read_json
 from archtool.checkpoint.shards import INDEX_NAME
 from archtool.checkpoint.writer import (
-    ShardPlan, TensorHeader, WrittenFile, encode_header, library_order, plan_like, plan_shards, write_shards,
+    ShardPlan,
+    TensorHeader,
+    WrittenFile,
+    encode_header,
+    library_order,
+    plan_like,
+    plan_shards,
+    write_shards,
 )  # fmt: skip
 from archtool.families.names import Entry
 from archtool.families.registry import family_named
@@ -106,7 +113,7 @@ def _index_metadata(checkpoint: Checkpoint, plans: Sequence[ShardPlan]) -> dict[
 def _original_shapes(checkpoint: Checkpoint) -> dict[str, tuple[int, ...]]:
     """Shapes of the tensors in the files that the checkpoint came from."""
     stores = (getattr(lazy, "store", None) for lazy in checkpoint.weights.values())
-    infos = next((store.infos for store in stores if store is not None), {})
+    infos: Mapping[str, Any] = next((store.infos for store in stores if store is not None), {})
     return {name: info.shape for name, info in infos.items()}
 
 

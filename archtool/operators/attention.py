@@ -89,7 +89,8 @@ class Attention(Operator):
     def mixing_macs(self, site: Site, flow: Flow) -> int:
         """Scores and weighted values: heads × T × T × (K + V); the whole square, as kernels compute it."""
         heads = site.size("kv") * site.size("group")
-        seen = min(flow.tokens, self.window) if self.window else flow.tokens
+        length = flow.tokens // flow.sequences
+        seen = min(length, self.window) if self.window else length
         return heads * flow.tokens * seen * (self.head_dim(site).size(site.sizes) + site.size("v"))
 
     def state_elements(self, site: Site, flow: Flow) -> int:

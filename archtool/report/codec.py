@@ -81,7 +81,7 @@ def _decode_scalar(kind: Any, value: Any, path: str) -> Any:
     if kind is float and value in ("inf", "-inf", "nan"):
         return float(value)
     if kind is float and type(value) in (int, float):
-        return float(value)
+        return value
     if isinstance(kind, type) and type(value) is kind:
         return value
     expected = getattr(kind, "__name__", str(kind))

@@ -6,6 +6,7 @@ drawing serves light, dark and print. Text stays text.
 
 import io
 import re
+import warnings
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -45,6 +46,11 @@ _STYLE: dict[Any, Any] = {
 }
 
 
+def drawable(*values: float) -> bool:
+    """Whether numbers can be placed on an axis; the others are named in the caption and stay in the table."""
+    return all(abs(value) < 1e30 for value in values)
+
+
 def figure(name: str, caption: str, size_in: tuple[float, float], draw: Callable[["Figure"], None]) -> Html:
     """Draw a figure of ``size_in`` inches as ``<figure>``.
 
@@ -64,7 +70,9 @@ def _svg(name: str, size_in: tuple[float, float], draw: Callable[["Figure"], Non
     from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.figure import Figure
 
-    with matplotlib.rc_context():
+    with matplotlib.rc_context(), warnings.catch_warnings():
+        # the text is drawn by the browser, which has other fonts than the one measured with here
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
         matplotlib.rcdefaults()
         matplotlib.rcParams.update(_STYLE | {"svg.hashsalt": name})
         canvas = Figure(figsize=size_in)

@@ -17,7 +17,7 @@ def significant(value: float, digits: int = 3) -> str:
         return {"inf": "∞", "-inf": "−∞"}.get(str(value), "not a number")
     if value == 0:
         return "0"
-    exponent = math.floor(math.log10(abs(value)))
+    exponent = int(f"{value:.{digits - 1}e}".partition("e")[2])
     if exponent < -4 or exponent >= 9:
         return _minus(_power_of_ten(value, digits))
     places = max(0, digits - 1 - exponent)
@@ -80,7 +80,7 @@ def milliseconds(value: float) -> str:
 
 def seconds(value: float) -> str:
     """A duration: 0.42 s, 38 s, 4 min 12 s, 2 h 05 min."""
-    if value < 60:
+    if not math.isfinite(value) or value < 60:
         return f"{significant(value, 2)} s"
     minutes, rest = divmod(round(value), 60)
     if minutes < 60:

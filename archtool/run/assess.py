@@ -48,6 +48,7 @@ def snapshot(checkpoint: Checkpoint, context: Context, quality: Mapping[str, Any
         "blocks": [block.name for block in arch.blocks],
         "encodings": {name: describe(encoding) for name, encoding in checkpoint.plan.entries},
         "family": arch.family,
+        "facts": dict(arch.facts),
     }
 
 

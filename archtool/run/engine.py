@@ -21,7 +21,7 @@ from archtool.config.recipe import Recipe
 from archtool.errors import ArchtoolError, UsageError
 from archtool.progress import SILENT, Progress
 from archtool.run.fingerprint import input_paths, keys
-from archtool.run.folder import RunDir, open_for, write_json, write_text
+from archtool.run.folder import RunDir, check_for, write_json, write_text
 from archtool.run.persist import Hooks, Saved, facts, needed, restore, save, start
 from archtool.run.plan import Plan, PlannedStep, estimates, make_plan
 from archtool.run.provenance import provenance
@@ -87,11 +87,27 @@ def run_recipe(
     plan = make_plan(recipe, out)
     with _folder(plan) as path:
         folder = RunDir(Path(path))
-        folder.create()
         with folder.claim():
-            _prepare(plan, folder, settings)
-            result = _finished(plan, folder) or _Run(plan, folder, hooks, settings).run()
-    return result
+            return _claimed(plan, folder, hooks, settings)
+
+
+def _claimed(plan: Plan, folder: RunDir, hooks: Hooks, settings: RunSettings) -> RunResult:
+    """Run in a folder that is ours; the model is opened before anything there is replaced."""
+    mine = keys(plan.recipe, plan.inputs)
+    _refuse_own_input(plan, folder)
+    started = check_for(folder, mine, _keys_there(folder), settings.resume, settings.force)
+    result = _finished(plan, folder) if started else None
+    if result is not None:
+        return result
+    first = start(hooks, plan.recipe)
+    if not started:
+        _begin(plan, folder, settings)
+    try:
+        return _Run(plan, folder, hooks, settings, first).run()
+    except (ArchtoolError, OSError) as problem:
+        if not isinstance(problem, Interrupted) and not folder.journal.has("unit", "step"):
+            folder.clear()  # nothing there is worth resuming
+        raise
 
 
 def dry_run(recipe: Recipe, hooks: Hooks, *, out: Path | None = None) -> tuple[Plan, tuple[Estimate, ...]]:
@@ -101,8 +117,8 @@ def dry_run(recipe: Recipe, hooks: Hooks, *, out: Path | None = None) -> tuple[P
     if plan.folder is not None:
         folder = RunDir(plan.folder)
         folder.create()
-        if folder.is_foreign() or not folder.journal.read():
-            open_for(folder, {}, None, resume=True, force=False)
+        if not check_for(folder, {}, None, resume=True, force=False):
+            folder.clear()
             write_text(folder.lock, lock_text(recipe, plan.fingerprint, plan.inputs))
     return plan, found
 
@@ -113,13 +129,9 @@ def _folder(plan: Plan) -> AbstractContextManager[Any]:
     return tempfile.TemporaryDirectory(prefix="archtool-")
 
 
-def _prepare(plan: Plan, folder: RunDir, settings: RunSettings) -> None:
-    """Clear, resume or refuse the folder, then write the lock file and the provenance."""
-    mine = keys(plan.recipe, plan.inputs)
-    _refuse_own_input(plan, folder)
-    open_for(folder, mine, _keys_there(folder), settings.resume, settings.force)
-    if folder.journal.read():
-        return
+def _begin(plan: Plan, folder: RunDir, settings: RunSettings) -> None:
+    """Clear the folder, then write the lock file and the provenance."""
+    folder.clear()
     text = lock_text(plan.recipe, plan.fingerprint, plan.inputs)
     record = provenance(text, plan.recipe.seed, plan.recipe.threads, plan.inputs, settings.argv)
     write_text(folder.lock, text)
@@ -165,6 +177,7 @@ class _Run:
     folder: RunDir
     hooks: Hooks
     settings: RunSettings
+    first: Saved
 
     def run(self) -> RunResult:
         """Run the steps that are not done, then put everything in its place."""
@@ -175,7 +188,7 @@ class _Run:
             raise self._interrupted() from stop
 
     def _steps(self) -> Saved:
-        first = saved = start(self.hooks, self.plan.recipe)
+        first = saved = self.first
         done = len(self.folder.journal.events("step"))
         if done == len(self.plan.steps):
             return self._recorded(self.plan.steps[-1], saved)

@@ -84,17 +84,35 @@ class RunDir:
 
     @contextmanager
     def claim(self) -> Iterator[None]:
-        """Be the only process that writes here; a lock left by a dead process is taken over.
+        """Make the folder and be the only process that writes there; a dead process' lock is taken over.
+
+        Folders that this made and that nothing was put into are removed at the end.
 
         Raises:
             ResourceError: another process holds the lock; the message names it.
         """
+        made = _missing(self.path)
+        self.create()
         descriptor = _acquire(self.path / ".lock")
         try:
             yield
         finally:
             (self.path / ".lock").unlink(missing_ok=True)
             os.close(descriptor)
+            _remove_empty(made)
+
+
+def _missing(path: Path) -> list[Path]:
+    """``path`` and its parents that do not exist, innermost first."""
+    return [place for place in (path, *path.parents) if not place.exists()]
+
+
+def _remove_empty(made: list[Path]) -> None:
+    for place in made:
+        try:
+            place.rmdir()
+        except OSError:  # something was put into it
+            return
 
 
 def _acquire(path: Path) -> int:
@@ -139,10 +157,10 @@ def write_text(path: Path, text: str) -> None:
     temporary.replace(path)
 
 
-def open_for(
+def check_for(
     folder: RunDir, mine: Mapping[str, str], there: Mapping[str, str] | None, resume: bool, force: bool
-) -> None:
-    """Make the folder ready for a run with the keys ``mine``; ``there`` are the keys of the run in it.
+) -> bool:
+    """Whether the folder holds work to continue for a run with the keys ``mine``; ``there`` are those in it.
 
     Raises:
         UsageError: the folder holds something else, or a run that differs (the keys are named).
@@ -155,5 +173,4 @@ def open_for(
     if different and not force:
         hint = "--force replaces that run; --out keeps both"
         raise UsageError(f"{folder.path} holds a different run; it differs in {'; '.join(different)}", hint)
-    if force or not resume or different or not started:
-        folder.clear()
+    return started and resume and not force and not different

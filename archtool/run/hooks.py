@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from archtool.config.recipe import Recipe
 from archtool.run.persist import Hooks
 from archtool.run.step import State
+
+VERIFIED_BYTES = 2_000_000_000
+"""Models up to this size are compared with a reload at the end of a run; larger ones on request."""
 
 
 def open_model(recipe: Recipe) -> State:
@@ -19,13 +24,31 @@ def open_model(recipe: Recipe) -> State:
 
 def save_state(state: State, folder: Path) -> str:
     """Write ``folder/model`` in the first exact dialect and ``folder/edit.json``; the hash of the weights."""
-    from archtool.model.save import save
+    from archtool.export.model import export_model
+    from archtool.export.verify import record
 
-    model = folder / "model"
-    model.mkdir(parents=True, exist_ok=True)
-    written = save(state.checkpoint, model)
+    wanted = state.records.get("export", {})
+    exported = export_model(
+        state.checkpoint, folder / "model", wanted.get("dialect", "auto"), onnx="onnx" in wanted.get("formats", ())
+    )
     (folder / "edit.json").write_text(json.dumps(list(state.edits), indent=1) + "\n", encoding="utf-8")
-    return combined({name: file.sha256 for name, file in written.items()})
+    (folder / "export.json").write_text(json.dumps(_facts(exported, state), indent=1) + "\n", encoding="utf-8")
+    if exported.size_bytes <= VERIFIED_BYTES:
+        record(state.checkpoint, exported, folder)
+    return combined({name: file.sha256 for name, file in exported.weights.items()})
+
+
+def _facts(exported: Any, state: State) -> dict[str, Any]:
+    """What the report says about the export."""
+    from archtool.export.snippets import limits, load_snippet
+
+    return {
+        "dialect": exported.dialect,
+        "reasons": [list(pair) for pair in exported.reasons],
+        "notes": list(exported.notes),
+        "load": load_snippet(exported.dialect, state.checkpoint.architecture),
+        "limits": list(limits(exported.dialect)),
+    }
 
 
 def combined(hashes: dict[str, str]) -> str:
@@ -44,7 +67,31 @@ def load_state(folder: Path) -> State:
 
 
 def finish(folder: Path) -> None:
-    """Write the report."""
+    """Compare the written model in a fresh process, then write the report and the model card."""
+    from archtool.report import model_card, write_report
+    from archtool.run.report import build_report
+
+    failure = verified(folder) if (folder / "verify.json").is_file() else None
+    report = build_report(folder)
+    write_report(report, folder)
+    if (folder / "model").is_dir():
+        (folder / "model" / "README.md").write_text(model_card(report), encoding="utf-8")
+    if failure is not None:
+        raise failure
+
+
+def verified(folder: Path) -> Exception | None:
+    """Write ``verified.json``; the mismatch, if there is one, comes back so that the report is still written."""
+    from archtool.errors import MismatchError
+    from archtool.export.verify import verify_all
+
+    found = verify_all([folder])[folder]
+    (folder / "verified.json").write_text(json.dumps([asdict(v) for v in found], indent=1) + "\n", encoding="utf-8")
+    bad = [v for v in found if not v.passed]
+    if not bad:
+        return None
+    why = bad[0].error or f"differs by {bad[0].max_abs_diff:.3g} (tolerance {bad[0].tolerance:g})"
+    return MismatchError(f"the written model, loaded by {bad[0].runtime}: {why}", "Do not use it; the report has details.")
 
 
 HOOKS = Hooks(open_model, save_state, load_state, finish)

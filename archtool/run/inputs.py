@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from archtool.model.checkpoint import Checkpoint
 
 EVALUATION_SPLIT = "test"
+TRAINING = ("train", "recover", "nest")
+"""Verbs that learn from data, so that what judges must be kept apart."""
 
 
 def open_checkpoint(recipe: Recipe) -> Checkpoint | None:
@@ -34,17 +36,16 @@ def open_checkpoint(recipe: Recipe) -> Checkpoint | None:
     return load(str(recipe.model.path))
 
 
-def data_spec(recipe: Recipe, folder: Path | None, defaults: Mapping[str, Any]) -> DataSpec:
-    """The recipe's ``data`` section as a `DataSpec`; ``defaults`` fill what it leaves open."""
+def data_spec(recipe: Recipe, folder: Path | None) -> DataSpec:
+    """The recipe's ``data`` section as a `DataSpec`."""
     from archtool.data import DataSpec
     from archtool.evaluate.registry import TASKS
 
-    if not recipe.data or not recipe.data.get("path"):
+    if not recipe.data or not _main(recipe.data):
         raise UsageError("this step needs data", "Give --data FILE (recipe: data: {path: …}).")
-    values = {k: v for k, v in recipe.data.items() if k not in ("path", "preprocess")}
+    values = {k: v for k, v in recipe.data.items() if k not in ("path", "train", "test", "preprocess")}
     task = recipe.task if recipe.task in TASKS and recipe.task != "agreement" else values.get("task", "")
-    given = {**defaults, **values, "source": str(recipe.data["path"]), "task": task or ""}
-    spec = DataSpec.from_json(given)
+    spec = DataSpec.from_json({**values, "source": _main(recipe.data), "task": task or ""})
     return _with_preprocess(spec, recipe.data.get("preprocess"), folder)
 
 
@@ -60,29 +61,40 @@ def _with_preprocess(spec: DataSpec, stated: Mapping[str, Any] | None, folder: P
 
 
 def evaluation_data(recipe: Recipe, checkpoint: Checkpoint) -> Data:
-    """What quality is judged on: the split that the recipe states, else ``test`` where there is one."""
-    return _load(recipe, checkpoint, str((recipe.data or {}).get("split", "")) or EVALUATION_SPLIT)
+    """What quality is judged on: ``data.test``, or the stated split, or ``test`` of what is also trained on."""
+    stated = recipe.data or {}
+    if stated.get("test"):
+        return _load(recipe, checkpoint, str(stated["test"]), "")
+    split = stated.get("split")
+    if split is None:
+        split = EVALUATION_SPLIT if _is_cut(recipe) else ""
+    return _load(recipe, checkpoint, _main(stated), str(split))
 
 
 def training_data(recipe: Recipe, checkpoint: Checkpoint, split: str = "train") -> Data:
-    """What a model is trained or calibrated on; never the split that judges."""
-    return _load(recipe, checkpoint, split)
+    """What a model is trained or calibrated on: ``data.train``, or a split that does not judge."""
+    stated = recipe.data or {}
+    if stated.get("train"):
+        return _load(recipe, checkpoint, str(stated["train"]), "")
+    return _load(recipe, checkpoint, _main(stated), split)
 
 
-def _load(recipe: Recipe, checkpoint: Checkpoint, split: str) -> Data:
+def _main(stated: Mapping[str, Any]) -> str:
+    return str(stated.get("path") or stated.get("test") or stated.get("train") or "")
+
+
+def _is_cut(recipe: Recipe) -> bool:
+    """Whether the source is cut into splits: built-in sets and folders are; a single file when it also trains."""
+    trains = any(verb in TRAINING for verb in recipe.verbs)
+    return trains or not Path(_main(recipe.data or {})).is_file()
+
+
+def _load(recipe: Recipe, checkpoint: Checkpoint, source: str, split: str) -> Data:
     from archtool.data import load_data
 
     folder = checkpoint.source.folder
-    stated = (recipe.data or {}).get("split")
-    spec = data_spec(recipe, folder, {})
-    if stated is None and not _has_splits(spec.source) and split == EVALUATION_SPLIT:
-        split = ""
-    return load_data(fitted(replace(spec, split=split), checkpoint), folder)
-
-
-def _has_splits(source: str) -> bool:
-    """Whether a source is cut into splits: built-in sets and folders are, a single file is one split."""
-    return not Path(source).is_file()
+    spec = replace(data_spec(recipe, folder), source=source, split=split)
+    return load_data(fitted(spec, checkpoint), folder)
 
 
 def fitted(spec: DataSpec, checkpoint: Checkpoint) -> DataSpec:

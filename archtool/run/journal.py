@@ -38,6 +38,10 @@ class Journal:
         """The records of one kind."""
         return [record for record in self.read() if record.get("event") == event]
 
+    def has(self, *events: str) -> bool:
+        """Whether there is a record of any of these kinds."""
+        return any(record.get("event") in events for record in self.read())
+
     def units(self, step: int) -> dict[str, Record]:
         """What step number ``step`` finished: unit → its facts."""
         return {record["unit"]: record for record in self.events("unit") if record["step"] == step}

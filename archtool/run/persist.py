@@ -65,11 +65,15 @@ def save(hooks: Hooks, folder: RunDir, name: str, first: Saved, before: Saved, a
     target, temporary = folder.work / name, folder.work / f"{name}.tmp"
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
-    written = hooks.save_state(after, temporary) if changed and after.checkpoint is not None else ""
     model = name if changed and after.checkpoint is not None else before.model
-    parent = _parent(before, after, name)
-    facts = {"metrics": dict(after.metrics), "records": dict(after.records), "model": model, "parent": parent}
-    write_json(temporary / "state.json", facts | {"hash": written or before.hash})
+    facts: dict[str, Any] = {"metrics": dict(after.metrics), "records": dict(after.records), "model": model}
+    facts["parent"] = parent = _parent(before, after, name)
+    try:
+        written = hooks.save_state(after, temporary) if model == name else ""
+        write_json(temporary / "state.json", facts | {"hash": written or before.hash})
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
     shutil.rmtree(target, ignore_errors=True)
     temporary.replace(target)
     if model != name:

@@ -22,7 +22,7 @@ def seeded(device: "torch.device", seed: int) -> Iterator[None]:
 
     cuda = [device] if device.type == "cuda" else []
     with torch.random.fork_rng(devices=cuda):
-        torch.random.default_generator.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)
         for each in cuda:
             with torch.cuda.device(each):
                 torch.cuda.manual_seed(seed)

@@ -64,6 +64,7 @@ def fit(
     device: str = "cpu",
     threads: int | None = None,
     progress: Progress = SILENT,
+    label: str = "train",
 ) -> TrainResult:
     """Train a module in place; it is left in eval mode on the CPU.
 
@@ -77,15 +78,15 @@ def fit(
         device: ``cpu`` or an accelerator.
         threads: to compute with; None: as torch is set.
         progress: who is told.
+        label: what progress calls it.
 
     Raises:
         InputError: data that does not fit the model, or a loss that is not finite.
         UsageError: ``work`` holds the state of another training run.
     """
     with deterministic(), computing_with(threads) as count:
-        return _Loop(module, objective, data, settings, work, augment or Augment(), device).run(
-            progress, count
-        )
+        loop = _Loop(module, objective, data, settings, work, augment or Augment(), device)
+        return loop.run(progress, label, count)
 
 
 class _Loop:
@@ -114,12 +115,12 @@ class _Loop:
         self.history = History(work if self.accelerator.is_main_process else None)
         self.step, self.elapsed_s = 0, 0.0
 
-    def run(self, progress: Progress, threads: int) -> TrainResult:
+    def run(self, progress: Progress, label: str, threads: int) -> TrainResult:
         """All steps that are left."""
         resumed_at = self._restore()
         limit_s = None if self.settings.minutes is None else 60 * self.settings.minutes
         by_steps = self.settings.steps is not None
-        with progress.phase("train", total=self.settings.steps if by_steps else limit_s) as phase:
+        with progress.phase(label, total=self.settings.steps if by_steps else limit_s) as phase:
             phase.advance(self.step if by_steps else self.elapsed_s)
             self._steps(phase, limit_s)
         self.accelerator.wait_for_everyone()
@@ -188,7 +189,13 @@ class _Loop:
             with half:
                 losses: Mapping[str, Tensor] = self.objective(self.module, batch, generator)
             self.accelerator.backward(losses["loss"] / settings.accumulate)
-        return {name: float(value.detach()) for name, value in losses.items()}
+        return {name: self._mean(value.detach()) for name, value in losses.items()}
+
+    def _mean(self, value: Tensor) -> float:
+        """The mean over processes."""
+        if self.accelerator.num_processes == 1:
+            return float(value)
+        return float(self.accelerator.reduce(value, reduction="mean"))
 
     def _clipped(self) -> float:
         """Clip the gradient; returns its norm before that."""

@@ -31,6 +31,7 @@ def train(
     device: str = "cpu",
     threads: int | None = None,
     progress: Progress = SILENT,
+    label: str = "train",
 ) -> tuple[Checkpoint, TrainResult]:
     """A trained copy of a checkpoint, in the data types that it is stored in.
 
@@ -41,12 +42,12 @@ def train(
     `InputError`.
     """
     refuse_encoded(checkpoint)
-    check_vocabulary(checkpoint, data)
+    check_inputs(checkpoint, data)
     chosen = tuple(terms) or (Term(data.task, 1.0, task_loss(data.task)),)
     module = checkpoint.module("fp32")
     result = fit(
         module, WeightedSum(chosen), data, settings,
-        work=work, augment=augment, device=device, threads=threads, progress=progress,
+        work=work, augment=augment, device=device, threads=threads, progress=progress, label=label,
     )  # fmt: skip
     return stored_as_before(from_module(checkpoint, module), checkpoint), result
 
@@ -70,13 +71,34 @@ def refuse_encoded(checkpoint: Checkpoint) -> None:
         )
 
 
-def check_vocabulary(checkpoint: Checkpoint, data: Data) -> None:
-    """`InputError` where the tokenizer has more ids than the model."""
-    have, made = checkpoint.architecture.size.get("vocab"), data.tokenizer
+def check_inputs(checkpoint: Checkpoint, data: Data) -> None:
+    """`InputError` where the data does not give what the model takes: other inputs, image sizes, or more ids."""
+    arch = checkpoint.architecture
+    missing = [name for name in arch.inputs if name not in data.inputs]
+    if missing:
+        raise InputError(
+            f"the model takes {', '.join(arch.inputs)}; {data.task} data gives {', '.join(data.inputs)}",
+            "check --data and --task",
+        )
+    have, made = arch.size.get("vocab"), data.tokenizer
     if have is not None and made is not None and made.vocabulary_size > have:
         raise InputError(
             f"the tokenizer has {made.vocabulary_size} ids and the model knows {have}",
             "use the model's own tokenizer, or build a model with a larger vocab_size",
+        )
+    if "image_height" in arch.fact and len(data):
+        _check_image(checkpoint, data)
+
+
+def _check_image(checkpoint: Checkpoint, data: Data) -> None:
+    arch = checkpoint.architecture
+    wanted = (arch.size["channels"], arch.fact["image_height"], arch.fact["image_width"])
+    given = tuple(data.inputs["pixel_values"].take(data.rows[:1])[0].shape)
+    if given != wanted:
+        raise InputError(
+            f"images are {' x '.join(map(str, given))} and the model takes {' x '.join(map(str, wanted))} "
+            "(channels x height x width)",
+            "state data.preprocess: size and channels",
         )
 
 

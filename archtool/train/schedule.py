@@ -16,7 +16,7 @@ def lr_factor(progress: float, warmup: float, shape: Shape) -> float:
         return progress / warmup
     if shape == "constant":
         return 1.0
-    decayed = (progress - warmup) / (1 - warmup) if warmup < 1 else 1.0
+    decayed = (progress - warmup) / (1 - warmup) if warmup < 1 else 0.0
     return 1 - decayed if shape == "linear" else 0.5 * (1 + math.cos(math.pi * decayed))
 
 

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from evaluate_models import shared
 from scipy import stats
 
+from archtool.checkpoint.folder import pooling
 from archtool.data import DataSpec, TokenPreprocess, load_data
 from archtool.evaluate import Pooling, evaluate
 
@@ -43,7 +44,7 @@ def minilm():
 def test_similarity_of_a_subset_equals_a_naive_loop():
     model, folder = minilm()
     data = load_data(DataSpec(str(shared("stsb", "stsb-en-dev.csv")), limit=40), folder)
-    result = evaluate(model, "similarity", data, pooling=Pooling.from_folder(folder))
+    result = evaluate(model, "similarity", data, pooling=Pooling(pooling(folder).mode, pooling(folder).normalize))
     cosine = []
     with torch.no_grad():
         for first, second in data.pairs.rows_P2:
@@ -63,7 +64,7 @@ def test_similarity_of_a_subset_equals_a_naive_loop():
 def test_stsb_reference(split, spearman, pearson):
     model, folder = minilm()
     data = load_data(DataSpec(str(shared("stsb")), split=split), folder)
-    result = evaluate(model, "similarity", data, pooling=Pooling.from_folder(folder))
+    result = evaluate(model, "similarity", data, pooling=Pooling(pooling(folder).mode, pooling(folder).normalize))
     assert result["spearman"] == pytest.approx(spearman, abs=2e-4)
     assert result["pearson"] == pytest.approx(pearson, abs=2e-4)
 

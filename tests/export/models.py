@@ -11,7 +11,12 @@ from tests.families.parity import perturbed
 torch.set_num_threads(1)
 TEXT = dict(vocab_size=61, hidden_size=48, num_hidden_layers=3, intermediate_size=64)
 IMAGE = dict(
-    hidden_size=32, num_hidden_layers=2, num_attention_heads=4, intermediate_size=40, image_size=16, patch_size=8
+    hidden_size=32,
+    num_hidden_layers=2,
+    num_attention_heads=4,
+    intermediate_size=40,
+    image_size=16,
+    patch_size=8,
 )
 ENCODER = dict(**TEXT, num_attention_heads=4, max_position_embeddings=64)
 DECODER = dict(**TEXT, num_attention_heads=6, num_key_value_heads=3, head_dim=8, max_position_embeddings=64)
@@ -33,6 +38,13 @@ MODELS = {
     "qwen2": lambda: tf.Qwen2ForCausalLM(
         tf.Qwen2Config(**{k: v for k, v in DECODER.items() if k != "head_dim"}, tie_word_embeddings=True)
     ),
+    "gemma2": lambda: tf.Gemma2ForCausalLM(tf.Gemma2Config(**DECODER, sliding_window=5)),
+    "phi3": lambda: tf.Phi3ForCausalLM(
+        tf.Phi3Config(**{k: v for k, v in DECODER.items() if k != "head_dim"}, pad_token_id=0)
+    ),
+    "gpt2": lambda: tf.GPT2LMHeadModel(
+        tf.GPT2Config(vocab_size=61, n_embd=48, n_layer=3, n_head=4, n_positions=64)
+    ),
     "qwen3": lambda: tf.Qwen3ForCausalLM(tf.Qwen3Config(**DECODER)),
 }
 
@@ -50,3 +62,19 @@ def keep(axis, kept, per=None):
 
 def edited(checkpoint, *decisions):
     return apply(checkpoint, Edit("test", decisions))
+
+
+def timm_folder(case, folder):
+    """A timm checkpoint of the family tests: a configuration without a model type, and random tensors."""
+    import json
+
+    from safetensors.torch import save_file
+
+    from tests.families import test_timm_vit as timm
+
+    config, tokens, positions, channels, classes, options, how = timm.CASES[case]
+    folder.mkdir()
+    names = timm._names(tokens, positions, channels, how["heads"], classes, options)
+    save_file(timm._tensors(names), folder / "model.safetensors", metadata={"format": "pt"})
+    (folder / "config.json").write_text(json.dumps(config))
+    return folder

@@ -1,5 +1,7 @@
 """The Llama line against transformers: types, rope scalings, windows, heads, spellings, refusals."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -153,6 +155,42 @@ def test_unsupported_values_are_named(tmp_path):
     refused(Llama(), qwen, tensors, "chunked", layer_types=["chunked_attention", "full_attention"])
     refused(Llama(), qwen, tensors, "1 layers of 2", layer_types=["full_attention"])
     refused(Llama(), qwen, tensors, "no sliding_window is on", layer_types=["sliding_attention"] * 2)
+
+
+RELEASED = {
+    "Llama-3.1-8B": {
+        "architectures": ["LlamaForCausalLM"], "attention_bias": False, "attention_dropout": 0.0,
+        "bos_token_id": 128000, "eos_token_id": [128001, 128008], "hidden_act": "silu", "hidden_size": 4096,
+        "initializer_range": 0.02, "intermediate_size": 14336, "max_position_embeddings": 131072, "mlp_bias": False,
+        "model_type": "llama", "num_attention_heads": 32, "num_hidden_layers": 32, "num_key_value_heads": 8,
+        "pretraining_tp": 1, "rms_norm_eps": 1e-05,
+        "rope_scaling": {"factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+                         "original_max_position_embeddings": 8192, "rope_type": "llama3"},
+        "rope_theta": 500000.0, "tie_word_embeddings": False, "torch_dtype": "bfloat16",
+        "transformers_version": "4.42.3", "use_cache": True, "vocab_size": 128256,
+    },
+    "Qwen2.5-0.5B": {
+        "architectures": ["Qwen2ForCausalLM"], "attention_dropout": 0.0, "bos_token_id": 151643,
+        "eos_token_id": 151643, "hidden_act": "silu", "hidden_size": 896, "initializer_range": 0.02,
+        "intermediate_size": 4864, "max_position_embeddings": 32768, "max_window_layers": 24, "model_type": "qwen2",
+        "num_attention_heads": 14, "num_hidden_layers": 24, "num_key_value_heads": 2, "rms_norm_eps": 1e-06,
+        "rope_theta": 1000000.0, "sliding_window": 32768, "tie_word_embeddings": True, "torch_dtype": "bfloat16",
+        "transformers_version": "4.40.1", "use_cache": True, "use_mrope": False, "use_sliding_window": False,
+        "vocab_size": 151936,
+    },
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", RELEASED)
+def test_a_released_configuration_reads(name):
+    config = RELEASED[name]
+    arch = Llama().read(config, {})
+    assert Llama().write(arch, config) == config
+    assert {block.layers[0].op.window for block in arch.stage("s0")} == {0}
+    shorter = Llama().write(replace(arch, blocks=tuple(b for b in arch.blocks if b.name != "b3")), config)
+    assert shorter["num_hidden_layers"] == config["num_hidden_layers"] - 1
+    assert set(shorter) - set(config) <= {"layer_types"}
+    refused(Llama(), config, {}, "use_mrope=True", use_mrope=True)
 
 
 def test_absent_keys_have_the_defaults_of_the_class(tmp_path):

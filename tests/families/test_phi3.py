@@ -133,6 +133,7 @@ def test_unsupported_values_are_named(tmp_path):
         refused(Phi3(), config, tensors, kind, rope_parameters={"rope_type": kind, "factor": 2.0})
     refused(Phi3(), config, tensors, "must be pairs", rope_parameters={"partial_rotary_factor": 0.5})
     refused(Phi3(), config, tensors, "attention_bias=True", attention_bias=True)
+    refused(Phi3(), config, tensors, "lm_head_bias=True", lm_head_bias=True)
     assert Phi3().read(config, shapes_of(tensors)).size["b0.attn.pairs"] == 3
 
 

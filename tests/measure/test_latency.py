@@ -4,11 +4,12 @@ import pytest
 import torch
 from small_models import ImageModel, TextModel, make_pixel_inputs, make_text_inputs
 
+from archtool.builtins import RUNTIMES
 from archtool.errors import InputError, ResourceError, UsageError
 from archtool.measure.latency import LatencyResult, Point, measure_grid, measure_sessions
 from archtool.measure.machine import Peak, machine, machine_peak
 from archtool.measure.pinning import pinned
-from archtool.measure.runtimes import RUNTIMES, get_runtime
+from archtool.measure.runtimes import get_runtime
 from archtool.measure.statistics import bootstrap_ratio, compute_p95
 from archtool.measure.timing import TimingPlan, time_interleaved
 

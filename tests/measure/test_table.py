@@ -14,7 +14,7 @@ from archtool.measure.memory import measure_peak_memory
 from archtool.measure.repeat import build_copies, can_chain
 from archtool.measure.slope import MAX_COPIES, compute_slope
 from archtool.measure.store import Entry, LatencyStore, Scope, get_default_path
-from archtool.measure.table import OVERHEAD, LatencyTable, ModelCase, OpCase, guess_dynamic
+from archtool.measure.table import OVERHEAD, REFERENCE, LatencyTable, ModelCase, OpCase, guess_dynamic
 from archtool.measure.timing import TimingPlan
 
 QUICK = TimingPlan(min_rounds=3, min_seconds=0.0, warmup_window=1, warmup_max=2)
@@ -41,7 +41,7 @@ class Several(nn.Module):
 class ModelRuntime:
     """A runtime whose latency is known: overhead plus the costs of the `Costly` operators inside."""
 
-    name, version, per_shape = "known", "1", False
+    name, version, per_shape, in_caller = "known", "1", False, False
 
     def __init__(self, precision="fp32"):
         self.precision, self.settings, self.now_ns, self.prepared = precision, {}, 0, 0
@@ -81,15 +81,18 @@ def _case(signature, cost_ms, **sizes):
 def test_slope_removes_overhead_and_sums_predict_whole_models(tmp_path):
     table, engine = _known_table(tmp_path / "l.sqlite")
     cases = [_case("mlp", f / 100, ffn=f) for f in (16, 64)] + [_case("norm", 0.001)]
-    assert table.build(cases) == 4 and table.measure_overhead_ms() == OVERHEAD_MS
+    assert table.build(cases) == 5 and table.measure_overhead_ms() == OVERHEAD_MS
     assert table.predict("mlp", {"ffn": 32}) == pytest.approx(0.32)
     assert table.measure(cases[2]).copies == MAX_COPIES and table.measure(cases[0]).copies == 2
     ops = [("mlp", {"ffn": 64}), ("mlp", {"ffn": 40}), ("norm", {})]
     x = {"x": torch.ones(1, 4, 2)}
-    error = table.validate([ModelCase("exact", Several(0.64, 0.40, 0.001), x, ops)])
+    error = table.validate([ModelCase("exact", lambda: Several(0.64, 0.40, 0.001), x, ops)])
     assert error.rows[0].measured_ms == pytest.approx(OVERHEAD_MS + 1.041) and error.p95_pct < 1e-6
     slower = table.validate(
-        [ModelCase("half", Several(0.02), x, ops), ModelCase("exact", Several(1.041), x, ops)]
+        [
+            ModelCase("half", lambda: Several(0.02), x, ops),
+            ModelCase("exact", lambda: Several(1.041), x, ops),
+        ]
     )
     assert slower.rows[0].error_pct == pytest.approx(100 * (1.541 / 0.52 - 1))
     assert slower.median_pct == pytest.approx(slower.rows[0].error_pct / 2)
@@ -110,19 +113,76 @@ def test_operators_that_cost_nothing_and_other_precisions_are_refused(tmp_path):
     wrong, _ = _known_table(tmp_path / "l.sqlite", ModelRuntime(precision="bf16"))
     with pytest.raises(MismatchError, match="computes in bf16, not in fp32"):
         wrong.measure(_case("mlp", 1.0))
-    assert wrong.entries == []
+    assert {entry.signature for entry in wrong.entries} == {REFERENCE}
 
 
-def test_the_quietest_window_counts(tmp_path):
+class Drifting(KnownSession):
+    """Everything takes ``factor`` times as long, from window to window."""
+
+    def run_once(self):
+        self.runtime.calls += 1
+        self.runtime.now_ns += round(self.total_ms * self.runtime.factor() * 1e6)
+
+
+def _drifting(path, factors):
+    engine = ModelRuntime()
+    engine.calls, engine.factor = 0, lambda: factors[min(engine.calls // 100, len(factors) - 1)]
+    engine.prepare = lambda model, *rest: Drifting(engine, model)
+    table, _ = _known_table(path, engine)
+    return table, engine
+
+
+def test_entries_are_stated_at_the_best_speed_of_the_reference(tmp_path):
+    table, engine = _drifting(tmp_path / "l.sqlite", [1.0, 3.0])
+    assert table.measure_reference_ms() == OVERHEAD_MS and engine.calls < 100
+    engine.calls = 100
+    assert table.measure(_case("mlp", 2.0)).median_ms == pytest.approx(2.0)
+    x = {"x": torch.ones(1, 4, 2)}
+    table.measure_overhead_ms()
+    error = table.validate([ModelCase("slow", lambda: Several(2.0), x, [("mlp", {})])])
+    assert error.rows[0].error_pct == pytest.approx(0.0, abs=1e-6)
+
+
+def test_busy_windows_are_measured_again_and_the_quietest_counts(tmp_path):
+    table, _ = _known_table(tmp_path / "l.sqlite")
+    table.measure_reference_ms()
+    factors = iter([4.0] * 3 + [2.0] * 1 + [1.0] * 9)
+    windows = []
+
+    def busy(calls, plan, clock):
+        windows.append(next(factors))
+        rounds_ms = tuple((OVERHEAD_MS * windows[-1],) * 3 for _ in calls)
+        return type("Samples", (), {"rounds_ms": rounds_ms})
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("archtool.measure.slope.time_interleaved", busy)
+        assert table.measure_overhead_ms() == OVERHEAD_MS
+    assert windows == [4.0, 4.0, 4.0, 2.0, 1.0]
+
+
+def test_whole_calls_hold_the_overhead(tmp_path):
+    table, _ = _known_table(tmp_path / "l.sqlite")
+    frame = OpCase("frame", {"width": 4}, lambda: Costly(1.0), lambda: {"x": torch.ones(1, 4, 2)}, whole=True)
+    table.build([frame, _case("mlp", 2.0)])
+    assert table.predict("frame", {"width": 4}) == pytest.approx(OVERHEAD_MS + 1.0)
+    assert table.predict_model([("frame", {"width": 4}), ("mlp", {})]) == pytest.approx(OVERHEAD_MS + 3.0)
+    assert table.predict_model([("mlp", {})]) == pytest.approx(OVERHEAD_MS + 2.0)
+
+
+def test_whole_models_correct_the_sum_around_one_frame(tmp_path):
     table, engine = _known_table(tmp_path / "l.sqlite")
-    costs_ms = iter([9.0] * 5 + [1.0] * 5 + [4.0] * 5)  # 2 warm-up calls and 3 rounds a window
-
-    class Restless(KnownSession):
-        def run_once(self):
-            engine.now_ns += round(next(costs_ms) * 1e6)
-
-    engine.prepare = lambda model, *rest: Restless(engine, model)
-    assert table.measure_overhead_ms() == 1.0
+    x = {"x": torch.ones(1, 4, 2)}
+    frame = OpCase("frame", {}, lambda: Costly(0.5), lambda: x, whole=True)
+    table.build([frame, _case("mlp", 1.0)])
+    ops = [("frame", {}), ("mlp", {})]
+    models = [ModelCase(f"{cost}", lambda cost=cost: Several(0.5, cost), x, ops) for cost in (1.0, 2.0, 3.0)]
+    assert table.calibrate(models) == pytest.approx((1.0 + 2.0) / 2.0)
+    assert table.predict_model(ops) == pytest.approx(3.0)
+    prepared = engine.prepared
+    assert table.calibrate(models) == pytest.approx(1.5) and engine.prepared == prepared
+    for wrong in ([], [ModelCase("no frame", lambda: Several(1.0), x, [("mlp", {})])]):
+        with pytest.raises(InputError, match="one and the same"):
+            table.calibrate(wrong)
 
 
 def test_slope_interval_holds_the_truth_under_shared_drift():
@@ -232,7 +292,7 @@ def test_a_real_operator_is_measured(runtime, tmp_path):
     entry = table.measure(OpCase("linear", {"out": 1024}, lambda: Layer(256, 1024), lambda: x))
     assert 0 < entry.low_ms <= entry.median_ms <= entry.high_ms and table.measure_overhead_ms() > 0
     assert table.predict_model([("linear", {"out": 1024})] * 2) > table.predict("linear", {"out": 1024})
-    assert {item.signature for item in table.entries} == {"linear", OVERHEAD}
+    assert {item.signature for item in table.entries} == {"linear", OVERHEAD, REFERENCE}
 
 
 @pytest.mark.parametrize("runtime", ["torch", "onnxruntime"])

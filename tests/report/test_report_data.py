@@ -36,8 +36,6 @@ from archtool.report import (
 from archtool.report.compare import comparison, median_interval
 from archtool.report.derive import rank_correlation
 
-REPORTS = st.builds(Report, parent=st.from_type(Snapshot) | st.none())
-
 
 def same(first, second) -> bool:
     return json.dumps(to_dict(first)) == json.dumps(to_dict(second))

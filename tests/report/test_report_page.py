@@ -1,12 +1,32 @@
+import dataclasses
 import json
+import math
 import re
 
 import pytest
 import report_samples as samples
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from report_html import Page, check_numbers
 
 from archtool.errors import UsageError
-from archtool.report import Panel, render_html, to_dict
+from archtool.report import (
+    BudgetCheck,
+    Candidate,
+    LatencySample,
+    LayerRow,
+    Metric,
+    Panel,
+    PredictedPair,
+    Prediction,
+    Report,
+    Search,
+    Snapshot,
+    StepRecord,
+    TensorRow,
+    render_html,
+    to_dict,
+)
 from archtool.report.panels.layers import chunks
 
 SAMPLES = {
@@ -109,7 +129,8 @@ def test_strips_keep_every_block_and_stay_narrow(blocks):
     assert [name for part in parts for name in part] == names
     assert max(map(len, parts)) <= 16
     assert max(map(len, parts)) - min(map(len, parts)) <= len(parts)
-    page = Page(render_html(samples.deep(blocks)))
+    report = dataclasses.replace(samples.deep(blocks), parent=None, child=samples.bare().child)
+    page = Page(render_html(report))
     for field in ("kept", "score"):
         paths = {path for path, _, _ in page.numbers if re.fullmatch(rf"/layers/\d+/{field}", path)}
         assert len(paths) == blocks * (3 if field == "kept" else 2)
@@ -127,3 +148,37 @@ def test_extra_panels_are_drawn_and_broken_ones_are_named():
     assert Page(text).problems == []
     with pytest.raises(UsageError, match="latency"):
         render_html(samples.bare(), [Panel("latency", "Twice", lambda report: None)])
+
+
+@settings(max_examples=8, deadline=None, suppress_health_check=list(HealthCheck))
+@given(st.from_type(Report))
+def test_any_report_is_drawn_with_its_own_numbers(report):
+    page = Page(render_html(report))
+    assert page.problems == []
+    assert len(page.ids) == len(set(page.ids))
+    check_numbers(page, to_dict(report), 0)
+
+
+@pytest.mark.parametrize("odd", [math.inf, -math.inf, math.nan, 1e308, 0.0, -1.0])
+def test_numbers_that_no_axis_can_hold_stay_readable(odd):
+    latency = LatencySample(runtime="r", batch=1, values_ms=(odd, 1.0), count=2, median_ms=odd, p95_ms=odd)
+    points = (
+        Candidate(name="a", role="front", quality=odd, costs={"size_bytes": odd}, spread=odd),
+        Candidate(name="b", role="chosen", quality=1.0, costs={"size_bytes": 2.0}),
+    )
+    pair = PredictedPair(name="p", predicted=odd, measured=1.0)
+    report = Report(
+        title="t",
+        model_name="m",
+        parent=Snapshot(name="a", metrics={"m": Metric(value=1.0, stderr=0.1)}),
+        child=Snapshot(name="b", metrics={"m": Metric(value=odd, stderr=odd)}, latency=(latency,)),
+        budgets=(BudgetCheck(request="m>=1", achieved=odd),),
+        layers=(LayerRow(block="0", structure="ffn", kept=odd, original=odd, score=odd),),
+        steps=(StepRecord(name="s", seconds=odd),),
+        tensors=(TensorRow(name="t", scheme="s", bits=odd, error=odd),),
+        search=Search(quality_name="m", candidates=points),
+        predictions=(Prediction(quantity="q", pairs=(pair, pair, pair)),),
+    )
+    page = Page(render_html(report))
+    assert page.problems == []
+    check_numbers(page, to_dict(report), 15)

@@ -15,6 +15,8 @@ from archtool.ir.encodings import EncodingPlan
 from archtool.ir.table import shape, stored
 from archtool.model.checkpoint import Checkpoint
 
+HEADS = ("num_attention_heads", "num_key_value_heads", "head_dim", "n_head", "n_heads")
+
 
 def form(checkpoint: Checkpoint) -> Form:
     """The model in the smallest uniform sizes that its class takes, filled up with zeros."""
@@ -35,18 +37,11 @@ def _configs(checkpoint: Checkpoint) -> Iterator[dict[str, Any]]:
     """Configurations to try: this one with the largest, then the original's numbers where blocks differ."""
     derived, base = family_config(checkpoint), base_config(checkpoint)
     open_keys = [key for key, value in derived.items() if value is None and base.get(key) is not None]
-    largest = _largest(checkpoint, open_keys)
-    yield {**derived, **{key: base[key] for key in open_keys}, **largest}
-    yield {**derived, **{key: base[key] for key in open_keys}}
-    local = {
-        "num_attention_heads",
-        "num_key_value_heads",
-        "head_dim",
-        "intermediate_size",
-        "n_head",
-        "n_heads",
-    }
-    yield {**derived, **{key: base[key] for key in {*open_keys, *local} if key in base}}
+    said = {key: value for key, value in derived.items() if value is not None or key in base}
+    original = {key: base[key] for key in open_keys}
+    yield {**said, **original, **_largest(checkpoint, open_keys)}
+    yield {**said, **original}
+    yield {**said, **original, **{key: base[key] for key in HEADS if key in base}}
 
 
 def _largest(checkpoint: Checkpoint, keys: list[str]) -> dict[str, int]:

@@ -23,7 +23,7 @@ def form(checkpoint: Checkpoint) -> Form:
     config = family_config(checkpoint)
     kind = str(config.get("model_type"))
     if kind not in SIBLINGS:
-        raise DialectRefused(f"{kind} has no sibling class with its tensor names")
+        raise DialectRefused(f"{checkpoint.architecture.family} has no sibling class with its tensor names")
     sibling, settings = SIBLINGS[kind]
     kept = {k: v for k, v in config.items() if k not in INERT or v not in INERT[k]}
     named = [

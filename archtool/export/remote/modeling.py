@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 from archtool.export.remote.bundle import Bundle
 from archtool.ir.architecture import Architecture
 from archtool.ir.encodings import Dense, Encoding, EncodingPlan
+from archtool.ir.operator import Operator
 
 FILE_NAME = "modeling_archtool.py"
 RUNTIME = "archtool.export.remote.runtime"
@@ -23,13 +26,20 @@ from __future__ import annotations
 
 def modeling_file(arch: Architecture, plan: EncodingPlan) -> str:
     """The file's text; it depends on the kinds of operators and encodings only."""
+    operators = {p.layer.op.kind: type(p.layer.op) for p in arch.places if p.layer.op}
+    encodings = {type(e).kind: type(e) for _, e in plan.entries if not isinstance(e, Dense)}
+    return _modeling_file(tuple(sorted(operators.items())), tuple(sorted(encodings.items())))
+
+
+@cache
+def _modeling_file(
+    operators: tuple[tuple[str, type[Operator]], ...], encodings: tuple[tuple[str, type[Encoding]], ...]
+) -> str:
     bundle = Bundle(whole=frozenset({RUNTIME}))
     for name in bundle.source(RUNTIME).definitions:
         bundle.need(RUNTIME, name)
-    operators = {p.layer.op.kind: type(p.layer.op) for p in arch.places if p.layer.op}
-    made = {kind: bundle.operator(cls, "Spec") for kind, cls in sorted(operators.items())}
-    encodings = {type(e).kind: type(e) for _, e in plan.entries if not isinstance(e, Dense)}
-    decoders = {kind: _decoder(bundle, kind, cls) for kind, cls in sorted(encodings.items())}
+    made = {kind: bundle.operator(cls, "Spec") for kind, cls in operators}
+    decoders = {kind: _decoder(bundle, kind, cls) for kind, cls in encodings}
     return bundle.text(HEADER, _table("OPERATORS", made) + _table("DECODERS", decoders))
 
 

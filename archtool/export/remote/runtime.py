@@ -85,11 +85,25 @@ def _place(root: nn.Module, name: str) -> tuple[nn.Module, str]:
     return root.get_submodule(path), leaf
 
 
+class Constants:
+    """Lists of numbers as tensors, made once for each device."""
+
+    def __init__(self, values: Sequence[Any]) -> None:
+        self.values = values
+        self.made: dict[Any, Tensor] = {}
+
+    def on(self, index: int, device: torch.device) -> Tensor:
+        """One of them, float32."""
+        if (index, device) not in self.made:
+            self.made[index, device] = torch.tensor(self.values[index], dtype=torch.float32, device=device)
+        return self.made[index, device]
+
+
 class Part:
     """A piece of a layer: its tensors by leaf name and its settings."""
 
-    def __init__(self, root: Any, spec: Mapping[str, Any]) -> None:
-        self.spec = spec
+    def __init__(self, root: nn.Module, constants: Constants, spec: Mapping[str, Any]) -> None:
+        self.spec, self.constants = spec, constants
         self.refs = {leaf: Ref(root, ref) for leaf, ref in spec.get("tensors", {}).items()}
 
     @property
@@ -162,27 +176,9 @@ class WitnessPart(Part):
 class ConstantPart(Part):
     """Numbers that are part of the configuration: rotary frequencies."""
 
-    def __init__(self, root: Any, spec: Mapping[str, Any]) -> None:
-        super().__init__(root, spec)
-        self.constants = root.constants
-
     def resolve(self, device: torch.device) -> Tensor:
         """The numbers as float32."""
         return self.constants.on(self.spec["index"], device)
-
-
-class Constants:
-    """Lists of numbers as tensors, made once for each device."""
-
-    def __init__(self, values: Sequence[Any]) -> None:
-        self.values = values
-        self.made: dict[Any, Tensor] = {}
-
-    def on(self, index: int, device: torch.device) -> Tensor:
-        """One of them, float32."""
-        if (index, device) not in self.made:
-            self.made[index, device] = torch.tensor(self.values[index], dtype=torch.float32, device=device)
-        return self.made[index, device]
 
 
 PARTS: dict[str, type[Part]] = {
@@ -241,8 +237,40 @@ class ArchtoolOutput(ModelOutput):
 OUTPUT_NAMES = {"hidden": "last_hidden_state", "pooled": "pooler_output"}
 
 
+class Graph:
+    """The layers in their order, and where their tensors are in a model (`root`)."""
+
+    def __init__(self, root: nn.Module, spec: Mapping[str, Any]) -> None:
+        self.input = spec["inputs"][0]
+        self.constants = Constants(spec["constants"])
+        self.places = {place: self._parts(root, parts) for place, parts in spec["parts"].items()}
+        self.blocks: list[Any] = [_block(block) for block in spec["blocks"]]
+        self.outputs = [tuple(pair) for pair in spec["outputs"]]
+        names = [f"{block.name}.{layer.name}" for block in self.blocks for layer in block.layers]
+        self.cache_index = {name: i for i, name in enumerate(n for n in names if n in spec["cached"])}
+        self.learned_positions = bool(spec["learned_positions"])
+
+    def _parts(self, root: nn.Module, parts: Mapping[str, Any]) -> dict[str, Part]:
+        return {name: PARTS[spec["part"]](root, self.constants, spec) for name, spec in parts.items()}
+
+    def run(self, inputs: Mapping[str, Tensor], ctx: CachedContext) -> dict[str, Tensor]:
+        """All outputs by name."""
+        left: dict[str, Any] = {}
+        current: Any = inputs[self.input]
+        device = current.device
+        for block in self.blocks:
+            x = entered = _entering(block, left, current)
+            for layer in block.layers:
+                ctx.place = f"{block.name}.{layer.name}"
+                m = Parts(self.places[f"{block.owner}.{layer.name}"], device)
+                source = entered if layer.source == "block" else x
+                x, entered = run_layer(m, layer, source, x, ctx), source
+            current = left[block.name] = x
+        return {name: left[block] for name, block in self.outputs}
+
+
 class ArchtoolModel(PreTrainedModel):
-    """Runs the graph of its configuration."""
+    """Runs the graph of its configuration; the modules below it are named as the tensors of the file."""
 
     config_class = ArchtoolConfig
     main_input_name = "input_ids"
@@ -250,21 +278,12 @@ class ArchtoolModel(PreTrainedModel):
 
     def __init__(self, config: Any) -> None:
         super().__init__(config)
-        graph = config.archtool["graph"]
-        self.main_input_name = graph["inputs"][0]
-        self.constants = Constants(graph["constants"])
-        for name, (dtype, shape) in graph["tensors"].items():
+        spec = config.archtool["graph"]
+        for name, (dtype, shape) in spec["tensors"].items():
             _register(self, name, dtype, shape)
-        self.places = {place: self._parts(parts) for place, parts in graph["parts"].items()}
-        self.blocks: list[Any] = [_block(block) for block in graph["blocks"]]
-        self.outputs = [tuple(pair) for pair in graph["outputs"]]
-        names = [f"{block.name}.{layer.name}" for block in self.blocks for layer in block.layers]
-        self.cache_index = {name: i for i, name in enumerate(n for n in names if n in graph["cached"])}
-        self.learned_positions = bool(graph["learned_positions"])
+        self._graph = Graph(self, spec)
+        self.main_input_name = self._graph.input
         self.post_init()
-
-    def _parts(self, parts: Mapping[str, Any]) -> dict[str, Part]:
-        return {name: PARTS[spec["part"]](self, spec) for name, spec in parts.items()}
 
     def _init_weights(self, module: nn.Module) -> None:
         """All weights come from the file."""
@@ -297,30 +316,17 @@ class ArchtoolModel(PreTrainedModel):
             "pixel_values": pixel_values,
         }
         inputs = {name: value for name, value in given.items() if value is not None}
-        if past_key_values is None and use_cache and self.cache_index:
+        index = self._graph.cache_index
+        if past_key_values is None and use_cache and index:
             past_key_values = DynamicCache()
-        ctx = CachedContext(inputs, past_key_values if self.cache_index else None, self.cache_index)
+        ctx = CachedContext(inputs, past_key_values if index else None, index)
         self._check_positions(position_ids, ctx)
-        named = {OUTPUT_NAMES.get(name, name): value for name, value in self._run(inputs, ctx).items()}
+        named = {OUTPUT_NAMES.get(name, name): value for name, value in self._graph.run(inputs, ctx).items()}
         out = ArchtoolOutput(**named, past_key_values=past_key_values)
         return out.to_tuple() if return_dict is False else out
 
-    def _run(self, inputs: Mapping[str, Tensor], ctx: CachedContext) -> dict[str, Tensor]:
-        left: dict[str, Any] = {}
-        current: Any = inputs[self.main_input_name]
-        device = current.device
-        for block in self.blocks:
-            x = entered = _entering(block, left, current)
-            for layer in block.layers:
-                ctx.place = f"{block.name}.{layer.name}"
-                m = Parts(self.places[f"{block.owner}.{layer.name}"], device)
-                source = entered if layer.source == "block" else x
-                x, entered = run_layer(m, layer, source, x, ctx), source
-            current = left[block.name] = x
-        return {name: left[block] for name, block in self.outputs}
-
     def _check_positions(self, position_ids: Tensor | None, ctx: CachedContext) -> None:
-        if position_ids is None or not self.learned_positions:
+        if position_ids is None or not self._graph.learned_positions:
             return
         if not torch.equal(position_ids, ctx.positions.expand_as(position_ids)):
             raise ValueError(
@@ -357,6 +363,6 @@ def _operator(spec: Mapping[str, Any] | None) -> Any:
 
 def _refuse(others: Mapping[str, Any]) -> None:
     refused = ("labels", "output_attentions", "output_hidden_states", "inputs_embeds", "head_mask")
-    asked = [name for name in refused if others.get(name) not in (None, False)]
+    asked = [name for name in refused if not (others.get(name) is None or others.get(name) is False)]
     if asked:
         raise ValueError(f"this model does not take {', '.join(asked)}")

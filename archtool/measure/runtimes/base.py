@@ -57,6 +57,10 @@ class Runtime(Protocol):
     def per_shape(self) -> bool:
         """True where a session serves one input shape only (it was compiled for it)."""
 
+    @property
+    def in_caller(self) -> bool:
+        """True where one-threaded arithmetic runs in the calling thread, so that its CPU time can be read."""
+
     def prepare(
         self,
         model: "nn.Module | Path",

@@ -74,6 +74,7 @@ class OpenVino:
 
     name = "openvino"
     per_shape = False
+    in_caller = False
 
     @property
     def version(self) -> str:

@@ -70,6 +70,7 @@ class OnnxRuntime:
 
     name = "onnxruntime"
     per_shape = False
+    in_caller = True
 
     @property
     def version(self) -> str:

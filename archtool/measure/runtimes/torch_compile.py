@@ -21,6 +21,7 @@ class TorchCompile:
 
     name = "torch-compile"
     per_shape = True
+    in_caller = True
 
     @property
     def version(self) -> str:

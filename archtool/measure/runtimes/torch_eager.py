@@ -61,6 +61,7 @@ class TorchEager:
 
     name = "torch"
     per_shape = False
+    in_caller = True
 
     @property
     def version(self) -> str:

@@ -1,10 +1,12 @@
 """All points of a search: quality against each cost, the front, the choice, the parent and the baselines."""
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from archtool.report import units
+from archtool.report.compare import pointer
 from archtool.report.data import Candidate, Report, Search
-from archtool.report.figures import CHILD, INK, LINE, MUTED, PARENT, figure
+from archtool.report.figures import CHILD, INK, LINE, MUTED, PARENT, drawable, figure
 from archtool.report.markup import Html, join, number, tag
 from archtool.report.panels.more import folded
 from archtool.report.panels.panel import Panel
@@ -31,10 +33,17 @@ def render(report: Report) -> Html | None:
         return None
     costs = cost_names(search)[:_MOST_COSTS]
     better = "higher" if search.higher_is_better else "lower"
+    drawn = replace(search, candidates=tuple(c for c in search.candidates if _fits(c)))
+    undrawn = len(search.candidates) - len(drawn.candidates)
     caption = f"{search.quality_name} ({better} is better) against cost. The line joins the front."
+    caption += f" {undrawn} without a finite value are in the table only." if undrawn else ""
     size_in = (8.6, 3.4 if len(costs) < 3 else 3.0)
-    picture = figure("candidates", caption, size_in, lambda canvas: _draw(canvas, search, costs))
+    picture = figure("candidates", caption, size_in, lambda canvas: _draw(canvas, drawn, costs))
     return join(picture if costs else None, folded("All points", _head(search), _rows(search), words=(1,)))
+
+
+def _fits(candidate: Candidate) -> bool:
+    return drawable(candidate.quality, *candidate.costs.values())
 
 
 def cost_names(search: Search) -> list[str]:
@@ -90,11 +99,11 @@ def _draw_cost(axis: "Axes", search: Search, cost: str) -> None:
 
 def _draw_spread(axis: "Axes", points: list[Candidate], cost: str) -> None:
     for point in points:
-        if point.spread is not None:
+        if point.spread is not None and drawable(point.spread):
             axis.errorbar(
                 point.costs[cost],
                 point.quality,
-                point.spread,
+                abs(point.spread),
                 color=MUTED,
                 linewidth=0.8,
                 capsize=2,
@@ -123,7 +132,7 @@ def _rows(search: Search) -> list[list[str]]:
                 number(
                     candidate.costs.get(cost),
                     _KINDS.get(cost, ""),
-                    f"/search/candidates/{index}/costs/{cost}",
+                    pointer("search", "candidates", index, "costs", cost),
                 )
                 for cost in cost_names(search)
             ),

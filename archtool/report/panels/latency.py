@@ -6,7 +6,7 @@ from archtool.report import units
 from archtool.report.compare import shape_name
 from archtool.report.data import LatencySample, Report, Snapshot, percentile
 from archtool.report.derive import derived
-from archtool.report.figures import CHILD, INK, LINE, MUTED, PARENT, figure
+from archtool.report.figures import CHILD, INK, LINE, MUTED, PARENT, drawable, figure
 from archtool.report.markup import Html, join, number, table
 from archtool.report.panels.panel import Panel
 
@@ -65,13 +65,15 @@ def _draw_group(axis: "Axes", name: str, lanes: list[_Lane]) -> None:
 
 def _limit(lanes: list[_Lane]) -> float:
     """The right end of the axis: all calls, but at most twice the largest 95th percentile."""
-    largest = max(max((*sample.values_ms, sample.p95_ms)) for _, sample in lanes)
-    return min(1.05 * largest, 2 * max(sample.p95_ms for _, sample in lanes)) or 1.0
+    known = [value for _, sample in lanes for value in sample.values_ms if drawable(value)]
+    p95 = [sample.p95_ms for _, sample in lanes if drawable(sample.p95_ms)]
+    largest = 1.05 * max((*known, *p95), default=1.0)
+    return max(min(largest, 2 * max(p95, default=largest)), 1e-6)
 
 
 def _draw_lane(axis: "Axes", y: int, role: str, sample: LatencySample, limit_ms: float) -> None:
     color, filled = (PARENT, False) if role == "before" else (CHILD, True)
-    values = sample.values_ms or (sample.median_ms,)
+    values = [value for value in sample.values_ms or (sample.median_ms,) if drawable(value)]
     spread = [y + 0.5 * ((0.618034 * i) % 1.0 - 0.5) for i in range(len(values))]
     axis.scatter(
         values,
@@ -82,10 +84,12 @@ def _draw_lane(axis: "Axes", y: int, role: str, sample: LatencySample, limit_ms:
         linewidths=0.5,
         alpha=0.6,
     )
-    low, high = percentile(values, 0.25), percentile(values, 0.75)
-    axis.barh(y, high - low, left=low, height=0.62, facecolor="none", edgecolor=color, linewidth=1.0)
-    axis.plot([sample.median_ms] * 2, [y - 0.38, y + 0.38], color=INK, linewidth=2.2, solid_capstyle="butt")
-    beyond = sum(value > limit_ms for value in values)
+    if values:
+        low, high = percentile(values, 0.25), percentile(values, 0.75)
+        axis.barh(y, high - low, left=low, height=0.62, facecolor="none", edgecolor=color, linewidth=1.0)
+    if drawable(sample.median_ms):
+        axis.plot([sample.median_ms] * 2, [y - 0.38, y + 0.38], color=INK, linewidth=2.2)
+    beyond = sum(not value <= limit_ms for value in sample.values_ms)
     label = units.milliseconds(sample.median_ms) + (f"  (+{beyond} beyond)" if beyond else "")
     axis.annotate(
         label, (1.01, y), xycoords=("axes fraction", "data"), va="center", color=INK if filled else MUTED

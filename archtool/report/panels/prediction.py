@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 from archtool.report.data import Prediction, Report
 from archtool.report.derive import derived
-from archtool.report.figures import CHILD, LINE, MUTED, figure
+from archtool.report.figures import CHILD, LINE, MUTED, drawable, figure
 from archtool.report.markup import Html, join, number, tag
 from archtool.report.panels.more import folded
 from archtool.report.panels.panel import Panel
@@ -23,6 +23,8 @@ def render(report: Report) -> Html | None:
 def _one(index: int, prediction: Prediction, correlation: float | None) -> Html:
     unit = f" ({prediction.unit})" if prediction.unit else ""
     caption = f"{prediction.quantity}{unit}: on the dashed line, prediction and measurement agree."
+    undrawn = sum(not drawable(pair.predicted, pair.measured) for pair in prediction.pairs)
+    caption += f" {undrawn} without a finite value are in the table only." if undrawn else ""
     picture = figure(
         f"prediction{index}", caption, (4.6, 3.2), lambda canvas: _draw(canvas, prediction, unit)
     )
@@ -47,9 +49,9 @@ def _one(index: int, prediction: Prediction, correlation: float | None) -> Html:
 
 def _draw(canvas: "Figure", prediction: Prediction, unit: str) -> None:
     axis = canvas.subplots()
-    predicted = [pair.predicted for pair in prediction.pairs]
-    measured = [pair.measured for pair in prediction.pairs]
-    ends = [min(predicted + measured), max(predicted + measured)]
+    pairs = [pair for pair in prediction.pairs if drawable(pair.predicted, pair.measured)]
+    predicted, measured = [pair.predicted for pair in pairs], [pair.measured for pair in pairs]
+    ends = [min(predicted + measured, default=0.0), max(predicted + measured, default=1.0)]
     axis.plot(ends, ends, color=MUTED, linewidth=0.8, linestyle=(0, (4, 3)))
     axis.scatter(predicted, measured, s=18, facecolors=CHILD, edgecolors=CHILD, alpha=0.75)
     axis.set_xlabel(f"predicted{unit}")

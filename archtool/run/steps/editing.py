@@ -30,9 +30,16 @@ def finish(state: State, edit: Edit, child: Checkpoint, context: Context, budget
     after = assess(after, context)
     records = dict(after.records)
     records["budgets"] = [*records.get("budgets", []), *_checks(budget, after, verb)]
-    records["notes"] = [*records.get("notes", []), *({"what": what, "reason": why} for what, why in edit.notes)]
+    notes = (*edit.notes, *_left_out(state.checkpoint, child))
+    records["notes"] = [*records.get("notes", []), *({"what": what, "reason": why} for what, why in notes)]
     records["scores"] = {**records.get("scores", {}), **_scores(edit)}
     return replace(after, records=records)
+
+
+def _left_out(before: Checkpoint, after: Checkpoint) -> list[tuple[str, str]]:
+    """Tensors of the file that no computation uses and that did not survive the edit."""
+    gone = [name for name in before.source.carried if name not in after.source.carried]
+    return [(name, "left out: unused, and its axes have changed") for name in gone]
 
 
 def _checks(budget: Budget | None, state: State, verb: str) -> list[dict[str, Any]]:

@@ -55,7 +55,7 @@ class Recover(Step[RecoverOptions]):
         checkpoint, result = train(
             state.checkpoint, data, settings_of(options, context.seed), terms=terms,
             work=context.work, augment=Augment(options.shift),
-            device=context.device, threads=context.threads, progress=context.progress,
+            device=context.device, threads=context.threads, progress=context.progress, label=self.name,
         )  # fmt: skip
         return trained_state(replace(state, checkpoint=checkpoint), result, self.name, context)
 

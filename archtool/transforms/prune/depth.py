@@ -6,6 +6,7 @@ tensors that produce its outgoing stream, over that of all its tensors' inputs o
 
 from __future__ import annotations
 
+from archtool.checkpoint.values import check_finite
 from archtool.errors import UsageError
 from archtool.ir.edit import Drop, Edit
 from archtool.ir.parts import Role
@@ -25,10 +26,18 @@ def block_scores(checkpoint: Checkpoint, stage: str = "s0", progress: Progress =
     ]  # fmt: skip
     with progress.phase("score blocks", len(writers)) as phase:
         for claim in writers:
-            energy = sum(float(b.float().square().sum()) for b in blocks(checkpoint.tensor(claim.spec.storage)))
+            energy = _energy(checkpoint, claim.spec.storage)
             found[claim.place.block.name] += energy
             phase.advance(1, claim.name)
     return found
+
+
+def _energy(checkpoint: Checkpoint, storage: str) -> float:
+    total = 0.0
+    for block in blocks(checkpoint.tensor(storage)):
+        check_finite(block, storage)
+        total += float(block.float().square().sum())
+    return total
 
 
 def drop_weakest(scores: dict[str, float], count: int) -> Edit:

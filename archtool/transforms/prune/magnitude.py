@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from archtool.checkpoint.values import check_finite
 from archtool.ir.axes import Dim, owners
 from archtool.ir.parts import Kind, Role, TensorSpec
 from archtool.ir.table import claims
@@ -58,6 +59,7 @@ def _tensor_energy(
     needs_rows = _carries(spec.dims[0], wanted) and spec.roles[0] is not Role.INDEX
     others = [i for i in range(1, len(spec.dims)) if _carries(spec.dims[i], wanted)]
     for block in blocks(checkpoint.tensor(storage)):
+        check_finite(block, storage)
         wide = block.float()
         squared = wide.square() if wide is block else wide.square_()
         if needs_rows:

@@ -1,68 +1,23 @@
-"""Quality gates, poolings from folders, and metrics of the user's own."""
-
-import json
+"""Metrics of the user's own, and what metrics know of themselves."""
 
 import pytest
 import torch
 from evaluate_models import Fixed, numbered
 
-from archtool.errors import InputError, QualityError, UsageError
-from archtool.evaluate import TASKS, Gate, Metrics, Pooling, evaluate, parse_gates, require
+from archtool.errors import InputError, UsageError
+from archtool.evaluate import TASKS, Metrics, evaluate
 
 RESULT = Metrics("lm", {"loss": 1.5, "perplexity": 4.48, "tokens": 10.0}, 3, {}, {"loss": False})
 
 
-def test_gates_parse_and_hold():
-    assert parse_gates("accuracy>=0.9, loss < 1e-1") == (
-        Gate("accuracy", ">=", 0.9),
-        Gate("loss", "<", 0.1),
-    )
-    assert len(require("loss<=1.5,perplexity<5,tokens==10,loss>1", RESULT)) == 4
-
-
-def test_failed_gates_are_all_named():
-    with pytest.raises(QualityError) as caught:
-        require("loss<1.5, tokens>=10, perplexity<=4", RESULT)
-    assert caught.value.exit_code == 7
-    assert caught.value.what == "loss is 1.5, required < 1.5; perplexity is 4.48, required <= 4"
-
-
-@pytest.mark.parametrize("text", ["", "loss", "loss>=x", "loss=>1", ">=1", "loss>=1;", "loss>=0.1,,"])
-def test_what_is_no_gate(text):
-    with pytest.raises(UsageError, match="is not a requirement"):
-        parse_gates(text)
-
-
-def test_unknown_metrics_list_those_that_exist():
-    with pytest.raises(UsageError) as caught:
-        require("perplexty<5", RESULT)
-    assert "loss, perplexity, tokens; did you mean perplexity?" in caught.value.hint
+def test_metrics_without_a_direction_say_so():
     with pytest.raises(UsageError, match="has no direction"):
         RESULT.better("tokens", 1, 2)
-
-
-def test_nan_meets_no_gate():
-    with pytest.raises(QualityError):
-        require("spearman>=0", Metrics("similarity", {"spearman": float("nan")}, 1))
 
 
 def test_every_registered_task_loads():
     for info in TASKS.values():
         assert callable(info.load())
-
-
-def test_pooling_of_a_folder(tmp_path):
-    assert Pooling.from_folder(tmp_path) is None
-    (tmp_path / "1_Pooling").mkdir()
-    file = tmp_path / "1_Pooling" / "config.json"
-    file.write_text(json.dumps({"pooling_mode_cls_token": True, "pooling_mode_mean_tokens": False}))
-    assert Pooling.from_folder(tmp_path) == Pooling("cls", False)
-    (tmp_path / "modules.json").write_text(json.dumps([{"type": "sentence_transformers.models.Normalize"}]))
-    file.write_text(json.dumps({"pooling_mode": "mean"}))
-    assert Pooling.from_folder(tmp_path) == Pooling("mean", True)
-    file.write_text(json.dumps({"pooling_mode_weightedmean_tokens": True}))
-    with pytest.raises(InputError, match="weightedmean"):
-        Pooling.from_folder(tmp_path)
 
 
 def run_user(tmp_path, code, name="metric"):
@@ -84,7 +39,6 @@ def test_a_metric_of_the_users_own(tmp_path):
     result = run_user(tmp_path, GOOD)
     assert result["errors"] == 1 and result["share"] == pytest.approx(1 / 3)
     assert result.samples == 3 and result.higher_is_better == {"errors": False}
-    assert require("errors<=1", result)
 
 
 def test_a_relative_path_names_the_line_too(tmp_path, monkeypatch):

@@ -1,0 +1,104 @@
+"""The Python API: one function per verb, on the same engine as the command line.
+
+    result = archtool.prune("my-model", budget="params=0.5x", data="digits/", out="smaller")
+    result.metrics["parameters"], result.folder
+
+Options are those of the command (``archtool prune --help``), with underscores; recipe fields (``task``, ``data``,
+``seed``, ``threads``, ``protect``, ...) go by the same names.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from archtool.progress import SILENT, Progress
+
+if TYPE_CHECKING:
+    from archtool.run.engine import RunResult
+
+
+def run(
+    recipe: str | Path | Mapping[str, Any], out: str | Path | None = None, *, resume: bool = True,
+    force: bool = False, progress: Progress = SILENT,
+) -> RunResult:  # fmt: skip
+    """Run a recipe (file, shipped name or mapping) and return its metrics, records and folder.
+
+    Raises:
+        ArchtoolError: whatever is wrong with the recipe, its inputs or the folder.
+        QualityError: a gate of ``require`` failed; the result is kept.
+    """
+    from archtool.config.gates import check_gates
+    from archtool.run.engine import RunSettings, run_recipe
+    from archtool.run.hooks import HOOKS
+
+    read = _recipe(recipe)
+    settings = RunSettings(resume=resume, force=force, progress=progress)
+    result = run_recipe(read, HOOKS, out=Path(out) if out is not None else None, settings=settings)
+    check_gates(read.require, result.metrics)
+    return result
+
+
+def _recipe(recipe: str | Path | Mapping[str, Any]) -> Any:
+    import yaml
+
+    from archtool.config.document import parse_yaml
+    from archtool.config.load import check_recipe, read_recipe
+    from archtool.config.shipped import find_recipe
+
+    if isinstance(recipe, str | Path):
+        return read_recipe(find_recipe(str(recipe)))
+    text = yaml.safe_dump(dict(recipe), sort_keys=False)
+    return check_recipe(parse_yaml(text, Path("recipe")), Path())
+
+
+def verb(name: str, model: str | Path, out: str | Path | None = None, **options: Any) -> RunResult:
+    """Run one step on a model; ``options`` are the step's and the recipe's, told apart by name."""
+    from archtool.config.recipe import Recipe
+
+    own = {"resume", "force", "progress"}
+    settings = {key: options.pop(key) for key in own & options.keys()}
+    shared = {key: options.pop(key) for key in list(options) if key in Recipe.model_fields}
+    source: Any = {"path": str(model), "names": str(shared.pop("names"))} if "names" in shared else str(model)
+    recipe = {"model": source, **_plain(shared), "steps": [{name: _plain(options)}]}
+    return run(recipe, out, **settings)
+
+
+def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {k: list(v) if isinstance(v, tuple) else str(v) if isinstance(v, Path) else v for k, v in values.items()}
+
+
+def evaluate(model: str | Path, **options: Any) -> RunResult:
+    """``archtool eval``: measure a model's quality on ``data``."""
+    return verb("eval", model, **options)
+
+
+def bench(model: str | Path, **options: Any) -> RunResult:
+    """``archtool bench``: measure latency."""
+    return verb("bench", model, **options)
+
+
+def train(model: str | Path, **options: Any) -> RunResult:
+    """``archtool train``: train a model on ``data``."""
+    return verb("train", model, **options)
+
+
+def prune(model: str | Path, **options: Any) -> RunResult:
+    """``archtool prune``: make a checkpoint structurally smaller."""
+    return verb("prune", model, **options)
+
+
+def quantize(model: str | Path, **options: Any) -> RunResult:
+    """``archtool quantize``: make a checkpoint's numbers smaller."""
+    return verb("quantize", model, **options)
+
+
+def extract(model: str | Path, **options: Any) -> RunResult:
+    """``archtool extract``: cut a submodel out of a nested checkpoint."""
+    return verb("extract", model, **options)
+
+
+def export(model: str | Path, **options: Any) -> RunResult:
+    """``archtool export``: write a model so that other programs load it."""
+    return verb("export", model, **options)

@@ -1,0 +1,111 @@
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from archtool.cli import main
+from archtool.config.preset import build_model, read_preset, shipped_presets
+from archtool.errors import ErrorList, RecipeError
+from archtool.model.load import load
+
+RECIPE = """
+model: {build: vit-digits}
+data: {path: "sklearn:digits", limit: 60}
+task: image-classification
+threads: 1
+steps:
+  - train: {steps: 3, batch_size: 8}
+  - prune: {budget: params=0.7x}
+  - recover: {steps: 2, batch_size: 8}
+"""
+
+
+@pytest.fixture
+def call(monkeypatch, capsys, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "200")
+
+    def run(*argv):
+        code = main.run([str(word) for word in argv])
+        out, err = capsys.readouterr()
+        return code, out, err
+
+    return run
+
+
+def test_train_prune_recover_from_a_recipe(call, tmp_path):
+    Path("r.yaml").write_text(RECIPE)
+    code, out, err = call("run", "r.yaml", "--out", "one", "--json", "--quiet")
+    assert code == 0, err
+    found = json.loads(out)
+    assert found["records"]["train"]["steps"] == 3 and found["records"]["recover"]["steps"] == 2
+    assert found["records"]["train"]["threads"] == 1 and len(found["records"]["train"]["curve"]) == 3
+    assert 0 <= found["accuracy"] <= 1 and found["recover_loss"] >= 0 and "agreement_kl" in found
+    again = json.loads(call("run", "r.yaml", "--out", "two", "--json", "--quiet")[1])
+    assert again["run"]["hash"] == found["run"]["hash"]
+
+
+def test_a_trained_model_opens_in_transformers_and_trains_on(call):
+    Path("r.yaml").write_text(RECIPE.partition("  - prune")[0])
+    assert call("run", "r.yaml", "--out", "run", "--quiet")[0] == 0
+    from transformers import AutoModelForImageClassification
+
+    stock = AutoModelForImageClassification.from_pretrained("run/model").eval()
+    x = torch.rand(2, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        ours = load(Path("run/model")).module()(pixel_values=x)["logits"]
+        assert ours.shape == (2, 10) and torch.allclose(stock(pixel_values=x).logits, ours, atol=1e-5)
+    argv = ("train", "run/model", "--data", "sklearn:digits", "--set", "data.limit=40", "--threads", 1)
+    code, out, err = call(
+        *argv, "--steps", 2, "--shift", 1, "--batch-size", 8, "--out", "on", "--json", "--quiet"
+    )
+    assert code == 0 and json.loads(out)["train_loss"] > 0, err
+    assert call(*argv, "--steps", 2, "--dry-run", "--out", "dry")[0] == 0 and not Path("dry/model").exists()
+
+
+def test_mistakes_have_their_exit_codes(call):
+    Path("r.yaml").write_text(RECIPE.replace("vit-digits", "vit-digit"))
+    code, _, err = call("run", "r.yaml", "--out", "x")
+    assert code == 3 and "vit-digits" in err
+    Path("r.yaml").write_text(
+        RECIPE.replace('data: {path: "sklearn:digits", limit: 60}', "").replace("task:", "#")
+    )
+    code, _, err = call("run", "r.yaml", "--out", "y")
+    assert code == 2 and "--data" in err
+    Path("r.yaml").write_text(RECIPE.replace("steps: 3, ", ""))
+    code, _, err = call("run", "r.yaml", "--out", "z")
+    assert code == 2 and "--steps N or --minutes M" in err
+
+
+@pytest.mark.parametrize("name", sorted(shipped_presets()))
+def test_every_shipped_architecture_builds_and_is_seeded(name):
+    one, two, other = (build_model(name, seed) for seed in (0, 0, 1))
+    first = next(n for n, lazy in one.weights.items() if lazy.shape and len(lazy.shape) == 2)
+    rows = [c.weights[first].rows(0, 1) for c in (one, two, other)]
+    assert torch.equal(rows[0], rows[1]) and not torch.equal(rows[0], rows[2])
+    assert "num_labels" not in one.source.config and one.source.config["model_type"]
+
+
+def test_mistakes_in_an_architecture_are_shown_at_their_place(tmp_path):
+    file = tmp_path / "a.yaml"
+    file.write_text("family: vit\nconfig:\n  image_size: 8\n  hidden_size: no\n")
+    with pytest.raises(RecipeError) as caught:
+        build_model(str(file), 0)
+    assert (caught.value.where.line, caught.value.where.column) == (
+        4,
+        3,
+    ) and "hidden_size" in caught.value.what
+    file.write_text("family: vitt\nconfig: {}\n")
+    with pytest.raises(RecipeError, match="vitt") as caught:
+        build_model(str(file), 0)
+    assert caught.value.where.line == 1
+    file.write_text("famly: vit\nconfig: {}\n")
+    with pytest.raises(ErrorList) as several:
+        read_preset(str(file))
+    assert any("famly" in e.what and "family" in e.hint for e in several.value.errors)
+    file.write_text("- 1\n")
+    with pytest.raises(RecipeError, match="no architecture"):
+        read_preset(str(file))
+    with pytest.raises(RecipeError, match="no file or shipped architecture"):
+        read_preset("nothing-like-it")
