@@ -71,7 +71,7 @@ def save(
     """
     changed = after.checkpoint is not before.state.checkpoint or after.edits != before.state.edits
     derived = hooks.replay is not None and not last and after.derived is after.checkpoint
-    own = after.checkpoint is not None and (changed or last and _is_replayed(folder, before.model))
+    own = after.checkpoint is not None and (changed or (last and _is_replayed(folder, before.model)))
     target, temporary = folder.work / name, folder.work / f"{name}.tmp"
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)

@@ -111,7 +111,8 @@ def test_each_tensor_is_read_once_and_integers_come_before_their_scales(tmp_path
     pruned = apply(checkpoint, rtn_edit(checkpoint.architecture, W8))
     reads = counted(monkeypatch)
     hashes(pruned, tmp_path / "out")
-    assert dict(reads) == {name: info.nbytes for name, info in checkpoint.weights["b0.ffn.up.weight"].store.infos.items()}
+    infos = checkpoint.weights["b0.ffn.up.weight"].store.infos
+    assert dict(reads) == {name: info.nbytes for name, info in infos.items()}
     order = list(open_store(tmp_path / "out").infos)
     scaled = [name.removesuffix("_scale") for name in order if name.endswith("_scale")]
     assert scaled and all(order.index(f"{name}_q") < order.index(f"{name}_scale") for name in scaled)
