@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -22,7 +23,7 @@ WORKERS = max(1, min(4, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaf
 def ahead(jobs: Iterable[Callable[[], T]], workers: int = WORKERS) -> Iterator[T]:
     """The results of jobs in order; at most two per worker are finished or under way before they are asked for."""
     pending: deque[Future[T]] = deque()
-    with ThreadPoolExecutor(workers) as pool:
+    with one_thread_per_operation() as limit, ThreadPoolExecutor(workers, initializer=limit) as pool:
         try:
             for job in jobs:
                 pending.append(pool.submit(job))
@@ -36,13 +37,13 @@ def ahead(jobs: Iterable[Callable[[], T]], workers: int = WORKERS) -> Iterator[T
 
 
 @contextmanager
-def one_thread_per_operation() -> Iterator[None]:
-    """Operations run on the thread that calls them."""
+def one_thread_per_operation() -> Iterator[Callable[[], None]]:
+    """Operations run on the thread that calls them; other threads call what is given, as OpenMP asks each one."""
     import torch
 
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        yield
+        yield partial(torch.set_num_threads, 1)
     finally:
         torch.set_num_threads(before)

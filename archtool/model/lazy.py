@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from archtool.model.pick import Index
 
-BLOCK_BYTES = 8 * 2**20
+BLOCK_BYTES = 4 * 2**20
 
 
 class Lazy(Protocol):
@@ -46,9 +46,12 @@ def load(lazy: Lazy) -> Tensor:
 
 
 def blocks(lazy: Lazy, block_bytes: int = BLOCK_BYTES) -> Iterator[Tensor]:
-    """The tensor in blocks of rows of about ``block_bytes``, made ahead; in one where rows cannot be read singly."""
+    """The tensor in blocks of rows, made ahead; in one where rows cannot be read singly.
+
+    What has to be read for a block is about ``block_bytes``.
+    """
     count = lazy.shape[0] if lazy.shape else 1
-    per_row = max(1, nbytes(lazy) // max(1, count))
+    per_row = max(1, _bytes_read(lazy) // max(1, count))
     step = max(1, block_bytes // per_row) if by_rows(lazy) else max(1, count)
     jobs = [partial(lazy.rows, start, min(count, start + step)) for start in range(0, count, step)]
     return ahead(jobs) if len(jobs) > 1 else (job() for job in jobs)
@@ -66,6 +69,16 @@ def by_rows(lazy: Lazy) -> bool:
         case Decoded():
             return all(by_rows(leaf) for _, leaf in lazy.leaves)
     return True
+
+
+def _bytes_read(lazy: Lazy) -> int:
+    """Bytes that reading the whole tensor takes."""
+    match lazy:
+        case Picked():
+            return _bytes_read(lazy.base)
+        case EncodedLeaf(name="q"):
+            return _bytes_read(lazy.leaves.base)
+    return nbytes(lazy)
 
 
 def nbytes(lazy: Lazy) -> int:

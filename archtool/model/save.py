@@ -93,9 +93,8 @@ def write_weights(
 
     plans = _shards(checkpoint, _headers(checkpoint))
     index = _index_metadata(checkpoint, plans) if len(plans) > 1 else None
-    return write_shards(
-        folder, plans, produce, _metadata(checkpoint), progress=progress, index_metadata=index
-    )
+    with one_thread_per_operation():
+        return write_shards(folder, plans, produce, _metadata(checkpoint), progress=progress, index_metadata=index)
 
 
 def _index_metadata(checkpoint: Checkpoint, plans: Sequence[ShardPlan]) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from archtool.errors import ArchtoolError, UsageError
 from archtool.progress import SILENT, Progress
 from archtool.run.fingerprint import input_paths, keys
 from archtool.run.folder import RunDir, check_for, write_json, write_text
-from archtool.run.persist import Hooks, Saved, facts, needed, restore, save, start
+from archtool.run.persist import INPUT, Hooks, Saved, facts, needed, restore, save, start
 from archtool.run.plan import Plan, PlannedStep, estimates, make_plan
 from archtool.run.provenance import provenance
 from archtool.run.step import Context, Estimate
@@ -205,7 +205,8 @@ class _Run:
         scratch = self.folder.work / f"{planned.name}.scratch"
         scratch.mkdir(parents=True, exist_ok=True)
         after = planned.step.run(before.state, planned.options, self._context(planned, scratch))
-        saved = save(self.hooks, self.folder, planned.name, first, before, after)
+        last = not any(later.step.writes for later in self.plan.steps[planned.index + 1 :])
+        saved = save(self.hooks, self.folder, planned.name, first, before, after, last)
         record = {"event": "step", "step": planned.index, "verb": planned.verb, "hash": saved.hash}
         seconds = round(time.monotonic() - begun, 3)
         self.folder.journal.append(record | {"seconds": seconds, "metrics": dict(saved.state.metrics)})
@@ -230,7 +231,7 @@ class _Run:
     def _drop(self, scratch: Path, planned: PlannedStep, saved: Saved) -> None:
         """Delete the states that no resume reads any more."""
         shutil.rmtree(scratch, ignore_errors=True)
-        keep = needed(saved) | {planned.name}
+        keep = needed(self.folder, saved) | {planned.name}
         for other in self.folder.work.iterdir():
             if other.is_dir() and other.name not in keep:
                 shutil.rmtree(other)
@@ -258,7 +259,7 @@ class _Run:
     def _move_out(self, saved: Saved) -> None:
         """Move the last model and its edit into the run directory; safe to repeat after a crash."""
         source = self.folder.work / (saved.model or "")
-        if saved.model not in needed(saved) or not source.is_dir():
+        if saved.model in (None, INPUT) or not source.is_dir():
             return
         for entry in sorted(source.iterdir()):
             if entry.name != "state.json":

@@ -31,11 +31,34 @@ def save_state(state: State, folder: Path) -> str:
     exported = export_model(
         state.checkpoint, folder / "model", wanted.get("dialect", "auto"), onnx="onnx" in wanted.get("formats", ())
     )
-    (folder / "edit.json").write_text(json.dumps(list(state.edits), indent=1) + "\n", encoding="utf-8")
+    save_edits(state, folder)
     (folder / "export.json").write_text(json.dumps(_facts(exported, state), indent=1) + "\n", encoding="utf-8")
     if exported.size_bytes <= VERIFIED_BYTES:
         record(state.checkpoint, exported, folder)
     return combined({name: file.sha256 for name, file in exported.weights.items()})
+
+
+def save_edits(state: State, folder: Path) -> str:
+    """Write only ``folder/edit.json``; its hash."""
+    from archtool.run.fingerprint import content_hash
+
+    file = folder / "edit.json"
+    file.write_text(json.dumps(list(state.edits), indent=1) + "\n", encoding="utf-8")
+    return f"edits-{content_hash(file)}"
+
+
+def replay(base: State, folder: Path) -> State:
+    """The state that `save_edits` was called with, made again (lazily) from the state before its step."""
+    from archtool.ir.codec import from_json
+    from archtool.ir.edit import Edit
+    from archtool.model.apply import apply
+    from archtool.operators.registry import operator_class
+
+    edits = json.loads((folder / "edit.json").read_text(encoding="utf-8"))
+    checkpoint = base.checkpoint
+    for data in edits[len(base.edits) :]:
+        checkpoint = apply(checkpoint, from_json(Edit, data, operator_class, "edit"))
+    return State(checkpoint=checkpoint, edits=tuple(edits))
 
 
 def _facts(exported: Any, state: State) -> dict[str, Any]:
@@ -94,4 +117,4 @@ def verified(folder: Path) -> Exception | None:
     return MismatchError(f"the written model, loaded by {bad[0].runtime}: {why}", "Do not use it; the report has details.")
 
 
-HOOKS = Hooks(open_model, save_state, load_state, finish)
+HOOKS = Hooks(open_model, save_state, load_state, finish, save_edits, replay)

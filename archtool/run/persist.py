@@ -30,12 +30,17 @@ class Hooks:
         save_state: write the checkpoint to ``folder/model``, the edits beside it; returns the content hash.
         load_state: read both back from such a folder, lazily; metrics and records are not its business.
         finish: called with the complete run directory at the end, for example to render the report.
+        save_edits: write only the edits of a derived state beside where the model would be; returns their hash.
+        replay: the state that ``save_edits`` wrote into a folder, from the state before that step; None: every
+            changed model is written.
     """
 
     open_model: Callable[["Recipe"], State]
     save_state: Callable[[State, Path], str]
     load_state: Callable[[Path], State]
     finish: Callable[[Path], None] = lambda folder: None
+    save_edits: Callable[[State, Path], str] = lambda state, folder: ""
+    replay: Callable[[State, Path], State] | None = None
 
 
 @dataclass(frozen=True)
@@ -56,21 +61,28 @@ def start(hooks: Hooks, recipe: "Recipe") -> Saved:
     return Saved(state, name, name)
 
 
-def save(hooks: Hooks, folder: RunDir, name: str, first: Saved, before: Saved, after: State) -> Saved:
+def save(
+    hooks: Hooks, folder: RunDir, name: str, first: Saved, before: Saved, after: State, last: bool = True
+) -> Saved:
     """Persist the state that step ``name`` returned, and hand it back as read from disk.
 
-    ``first`` is the state before all steps, ``before`` the one this step got.
+    ``first`` is the state before all steps, ``before`` the one this step got; ``last``: no later step makes a
+    model, so that this one must be whole.
     """
     changed = after.checkpoint is not before.state.checkpoint or after.edits != before.state.edits
+    derived = hooks.replay is not None and not last and after.derived is after.checkpoint
+    own = after.checkpoint is not None and (changed or (last and _is_replayed(folder, before.model)))
     target, temporary = folder.work / name, folder.work / f"{name}.tmp"
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
-    model = name if changed and after.checkpoint is not None else before.model
-    facts: dict[str, Any] = {"metrics": dict(after.metrics), "records": dict(after.records), "model": model}
-    facts["parent"] = parent = _parent(before, after, name)
+    model = name if own else before.model
+    said: dict[str, Any] = {"metrics": dict(after.metrics), "records": dict(after.records), "model": model}
+    said["parent"] = parent = _parent(before, after, name)
+    if own and derived:
+        said["base"] = before.model
     try:
-        written = hooks.save_state(after, temporary) if model == name else ""
-        write_json(temporary / "state.json", facts | {"hash": written or before.hash})
+        written = (hooks.save_edits if derived else hooks.save_state)(after, temporary) if own else ""
+        write_json(temporary / "state.json", said | {"hash": written or before.hash})
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
@@ -79,6 +91,11 @@ def save(hooks: Hooks, folder: RunDir, name: str, first: Saved, before: Saved, a
     if model != name:
         return Saved(after, model, parent, before.hash)
     return _loaded(hooks, folder, name, first)
+
+
+def _is_replayed(folder: RunDir, name: str | None) -> bool:
+    """Whether a step's folder holds edits only."""
+    return name is not None and name != INPUT and "base" in facts(folder, name)
 
 
 def restore(hooks: Hooks, folder: RunDir, name: str, first: Saved) -> Saved:
@@ -92,9 +109,14 @@ def facts(folder: RunDir, name: str) -> dict[str, Any]:
     return found
 
 
-def needed(saved: Saved) -> set[str]:
+def needed(folder: RunDir, saved: Saved) -> set[str]:
     """The folders of ``.work`` that a resume after this state reads."""
-    return {name for name in (saved.model, saved.parent) if name is not None and name != INPUT}
+    found: set[str] = set()
+    for name in (saved.model, saved.parent):
+        while name is not None and name != INPUT:
+            found.add(name)
+            name = facts(folder, name).get("base")
+    return found
 
 
 def _parent(before: Saved, after: State, name: str) -> str | None:
@@ -122,4 +144,8 @@ def _loaded(hooks: Hooks, folder: RunDir, name: str, first: Saved) -> Saved:
 def _state(hooks: Hooks, folder: RunDir, name: str | None, first: Saved) -> State:
     if name is None:
         return State()
-    return first.state if name == INPUT else hooks.load_state(folder.work / name)
+    if name == INPUT:
+        return first.state
+    if hooks.replay is None or not _is_replayed(folder, name):
+        return hooks.load_state(folder.work / name)
+    return hooks.replay(_state(hooks, folder, facts(folder, name)["base"], first), folder.work / name)

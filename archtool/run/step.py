@@ -62,6 +62,8 @@ class State:
         metrics: measured numbers by the metric's own name, of the current model.
         edits: the `Edit` objects applied so far, in order.
         records: other results as JSON values, by step or panel name.
+        derived: the checkpoint, if the edits alone make it from what the step got (no new values): then the
+            engine may keep the edits instead of the weights. Any other checkpoint here counts as None.
     """
 
     checkpoint: Any = None
@@ -69,6 +71,7 @@ class State:
     metrics: Mapping[str, float] = field(default_factory=dict)
     edits: tuple[Any, ...] = ()
     records: Mapping[str, Any] = field(default_factory=dict)
+    derived: Any = None
 
 
 @dataclass(frozen=True)

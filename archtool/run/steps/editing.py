@@ -29,7 +29,8 @@ def finish(state: State, edit: Edit, child: Checkpoint, context: Context, budget
     """The next state after an edit: applied, assessed and recorded."""
     from archtool.ir.codec import to_json
 
-    after = replace(state, checkpoint=child, edits=(*state.edits, to_json(edit)))
+    derived = None if edit.delta else child
+    after = replace(state, checkpoint=child, edits=(*state.edits, to_json(edit)), derived=derived)
     after = assess(after, context)
     records = dict(after.records)
     records["budgets"] = [*records.get("budgets", []), *_checks(budget, after, verb)]
