@@ -18,13 +18,16 @@ LAYERS = (
     ("errors", "progress", "registry", "builtins"),
     ("checkpoint",), ("ir",), ("operators",), ("families",), ("model",), ("data",), ("calibrate",), ("curvature",),
     ("budget",), ("transforms",), ("measure",), ("evaluate",), ("train",), ("export",), ("report",), ("config",),
-    ("run",), ("cli",),
+    ("run",), ("api",), ("cli",),
 )  # fmt: skip
 """Lowest first; a module imports from its own layer and those before it."""
 RANK = {name: i for i, names in enumerate(LAYERS) for name in names}
 EXCEPTIONS = {("measure", "export.onnx")}
 """Layer, module above it that it may use: measuring in ONNX Runtime starts from an exported graph."""
-EAGER = {"model.build", "model.primitives", "model.codec", "model.masked", "model.generate", "export.remote.runtime"}
+EAGER = {
+    "model.build", "model.primitives", "model.codec", "model.masked", "model.generate", "export.remote.runtime",
+         "model.pick",
+}  # fmt: skip
 """Modules that are torch code through and through: imported lazily themselves."""
 LIGHT = {"typer", "rich", "pydantic"} | set(sys.stdlib_module_names)
 

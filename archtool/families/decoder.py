@@ -56,7 +56,7 @@ class Decoder:
     def read(self, config: Mapping[str, Any], shapes: Shapes) -> Architecture:
         """See `Family.read`."""
         kind = Config(config, self.name).expect("model_type", self.model_types, self.name)
-        c = Config({**self.defaults[kind], **config, "model_type": kind}, self.name)
+        c = Config({**self.defaults.get(kind, {}), **config, "model_type": kind}, self.name)
         draft = Draft(self.name, ("input_ids",))
         head = self._head_kind(c, shapes)
         draft.facts.update(model_type=kind, prefix=self._prefix(c, shapes))

@@ -80,9 +80,11 @@ def build_reference() -> "nn.Module":
             """All layers in order."""
             return {"y": self.layers(x)}
 
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        return Reference().eval()
+    reference, generator = Reference(), torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for parameter in reference.parameters():
+            parameter.normal_(0.0, 0.05, generator=generator)
+    return reference.eval()
 
 
 def can_chain(make_module: "Callable[[], nn.Module]", inputs: "Mapping[str, Tensor]", copies: int) -> bool:

@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from typing import ClassVar
+
 import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
@@ -67,7 +69,7 @@ def parent(config, folder, family="llama"):
     with torch.no_grad():
         for p in model.parameters():
             p.add_(torch.randn(p.shape, generator=torch.Generator().manual_seed(p.numel())) * 0.1)
-    checkpoint = of_module(model, Source(config=config))
+    checkpoint = of_module(model, Source(config=CONFIG))
     save(checkpoint, folder, native=False)
     return checkpoint, load_file(folder / "model.safetensors")
 
@@ -112,7 +114,7 @@ def layouts(draw):
     cuts = sorted(draw(st.sets(st.integers(1, 4), max_size=3)))
     groups = [keys[a:b] for a, b in zip([0, *cuts], [*cuts, 5], strict=True)] + [["o"], ["down"]]
     flags = st.fixed_dictionaries({name: st.booleans() for name in ("across", "transpose", "rotary", "lead")})
-    return [(group, draw(flags)) for group in groups], draw(st.booleans()), draw(st.booleans())
+    return [(group, draw(flags)) for group in groups], draw(st.booleans())
 
 
 def laid_out(tensors, group, flags, pairs):
@@ -147,9 +149,8 @@ def laid_out(tensors, group, flags, pairs):
 @settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(layouts())
 def test_any_layout_reads_back_the_same_model(tmp_path, drawn):
-    groups, stacked_norms, partial = drawn
-    config = CONFIG | ({"partial_rotary_factor": 0.5} if partial else {})
-    original, tensors = parent(config, tmp_path / "parent")
+    groups, stacked_norms = drawn
+    original, tensors = parent(CONFIG, tmp_path / "parent")
     made = {"tok": tensors[ENDS["tok"]], "nf": tensors[ENDS["nf"]]}
     table = dict(ENDS)
     for key, name in NORMS.items():
@@ -159,9 +160,9 @@ def test_any_layout_reads_back_the_same_model(tmp_path, drawn):
         )
         table |= {key: {"stack": name}} if stacked_norms else {f"{key}.{{i}}": name}
     for group, flags in groups:
-        more, row = laid_out(tensors, group, flags, HEAD // 4 if partial else HEAD // 2)
+        more, row = laid_out(tensors, group, flags, HEAD // 2)
         made, table = made | more, table | row
-    found = load_with_names(*write(tmp_path, made, table, config=config))
+    found = load_with_names(*write(tmp_path, made, table, config=CONFIG))
     same(original, found)
     digest = open_store(tmp_path / "parent").digest()
     assert found.weights["final.norm.pre.weight"].store.digest() == digest
@@ -224,6 +225,8 @@ class Fused(Llama):
 
     name = "fused"
     model_types = ("fused",)
+    defaults: ClassVar = {"fused": {}}
+    classes: ClassVar = {"fused": "Fused"}
 
     def _attn_names(self, at, b, layer):
         rest = [e for e in super()._attn_names(at, b, layer) if e.pieces[0].split(".")[2] not in "qkv"]
@@ -246,7 +249,7 @@ def test_parts_of_a_fused_tensor_of_mixed_dtype(tmp_path, monkeypatch):
         load_with_names(*write(tmp_path, tensors, table, family="fused", config=config, ignore=ignored))
     assert "b0.attn.q.weight" in caught.value.hint
     table |= {f"{part}{{i}}": f"b{{i}}.attn.{part}.weight" for part in "qkv"}
-    found = load_with_names(*write(tmp_path, made, table, family="fused", config=config))
+    found = load_with_names(*write(tmp_path, made, table, family="fused", config=CONFIG))
     assert {found.weights[f"b1.attn.{part}.weight"].dtype for part in "qkv"} == {"F32"}
     (tmp_path / "out").mkdir()
     save(found, tmp_path / "out")

@@ -38,6 +38,20 @@ CONFIGS = {
         num_attention_heads=4, num_key_value_heads=2, max_position_embeddings=64, rms_norm_eps=1e-6,
         hidden_act="silu", tie_word_embeddings=False,
     ),
+    "gemma2": dict(
+        model_type="gemma2", vocab_size=61, hidden_size=24, intermediate_size=40, num_hidden_layers=3,
+        num_attention_heads=4, num_key_value_heads=2, head_dim=8, max_position_embeddings=64, rms_norm_eps=1e-6,
+        sliding_window=4, query_pre_attn_scalar=8, attn_logit_softcapping=20.0, final_logit_softcapping=15.0,
+    ),
+    "phi3": dict(
+        model_type="phi3", vocab_size=61, hidden_size=24, intermediate_size=40, num_hidden_layers=3, pad_token_id=0,
+        num_attention_heads=2, num_key_value_heads=2, max_position_embeddings=64, rms_norm_eps=1e-6,
+        partial_rotary_factor=0.5, original_max_position_embeddings=64,
+    ),
+    "gpt2": dict(
+        model_type="gpt2", vocab_size=61, n_embd=24, n_inner=40, n_layer=3, n_head=4, n_positions=64,
+        activation_function="gelu_new",
+    ),
 }  # fmt: skip
 
 
