@@ -7,7 +7,6 @@ number of tokens already seen.
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable
-from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -43,9 +42,12 @@ class Context:
         found: Flow = self.once("flows", self._find_flows)[self.place]
         return found
 
-    @cached_property
+    @property
     def positions(self) -> Tensor:
         """Positions (T,) of the tokens of this pass."""
+        return self.once("positions", self._build_positions)
+
+    def _build_positions(self) -> Tensor:
         import torch
 
         ids = self.inputs["input_ids"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,7 @@ if TYPE_CHECKING:
     from archtool.budget.language import Budget
     from archtool.ir.edit import Edit
     from archtool.model.checkpoint import Checkpoint
+    from archtool.run.steps.widths import Latency
 
 
 def absolute(budget: str, state: State, context: Context) -> Budget:
@@ -25,7 +27,10 @@ def absolute(budget: str, state: State, context: Context) -> Budget:
     return replace(read, terms=(*resolved.terms, *(t for t in read.terms if t.kind == "latency")))
 
 
-def finish(state: State, edit: Edit, child: Checkpoint, context: Context, budget: Budget | None, verb: str) -> State:
+def finish(
+    state: State, edit: Edit, child: Checkpoint, context: Context, budget: Budget | None, verb: str,
+    latency: Latency | None = None,
+) -> State:  # fmt: skip
     """The next state after an edit: applied, assessed and recorded."""
     from archtool.ir.codec import to_json
 
@@ -33,6 +38,10 @@ def finish(state: State, edit: Edit, child: Checkpoint, context: Context, budget
     after = replace(state, checkpoint=child, edits=(*state.edits, to_json(edit)), derived=derived)
     after = assess(after, context)
     records = dict(after.records)
+    if latency is not None:
+        after = replace(after, metrics={**after.metrics, "latency_ms": latency.median_ms})
+        records["latency"] = [json.loads(latency.result)]
+        budget = _resolved(budget, latency)
     records["budgets"] = [*records.get("budgets", []), *_checks(budget, after, verb)]
     notes = (*edit.notes, *_left_out(state.checkpoint, child))
     records["notes"] = [*records.get("notes", []), *({"what": what, "reason": why} for what, why in notes)]
@@ -44,6 +53,14 @@ def _left_out(before: Checkpoint, after: Checkpoint) -> list[tuple[str, str]]:
     """Tensors of the file that no computation uses and that did not survive the edit."""
     gone = [name for name in before.source.carried if name not in after.source.carried]
     return [(name, "left out: unused, and its axes have changed") for name in gone]
+
+
+def _resolved(budget: Budget | None, latency: Latency) -> Budget | None:
+    """The budget with its latency term in milliseconds."""
+    from archtool.budget.language import Budget, Limit
+
+    terms = [t for t in budget.terms if t.kind != "latency"] if budget else []
+    return Budget((*terms, Limit("latency", latency.limit_ms)))
 
 
 def _checks(budget: Budget | None, state: State, verb: str) -> list[dict[str, Any]]:

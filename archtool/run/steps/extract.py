@@ -60,5 +60,5 @@ class Extract(Step[ExtractOptions]):
                 arch, order, limits, lambda e: costs(apply(checkpoint, e), workload), "prefix", options.multiple
             )
 
-        edit = within(checkpoint, budget, context, solve)
-        return finish(state, edit, apply(checkpoint, edit), context, budget, "extract")
+        edit, latency = within(checkpoint, budget, context, solve)
+        return finish(state, edit, apply(checkpoint, edit), context, budget, "extract", latency)

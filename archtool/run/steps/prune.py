@@ -9,8 +9,10 @@ from archtool.errors import UsageError
 from archtool.run.step import Context, Estimate, Shared, State, Step, StepOptions, option
 
 if TYPE_CHECKING:
+    from archtool.budget.language import Budget
     from archtool.ir.edit import Edit
     from archtool.model.checkpoint import Checkpoint
+    from archtool.run.steps.widths import Latency
 
 
 class PruneOptions(StepOptions):
@@ -56,10 +58,10 @@ class Prune(Step[PruneOptions]):
         if options.budget is None and not options.blocks:
             raise UsageError("prune needs a budget or a number of blocks", "Give --budget params=0.5x or --blocks 2.")
         budget = absolute(options.budget, state, context) if options.budget else None
-        edit = _depth(state.checkpoint, options, context)
+        edit, latency = _depth(state.checkpoint, options, context), None
         if budget is not None:
-            edit = _widths(apply(state.checkpoint, edit), edit, options, context, budget)
-        return finish(state, edit, apply(state.checkpoint, edit), context, budget, "prune")
+            edit, latency = _widths(apply(state.checkpoint, edit), edit, options, context, budget)
+        return finish(state, edit, apply(state.checkpoint, edit), context, budget, "prune", latency)
 
 
 def _depth(checkpoint: Checkpoint, options: PruneOptions, context: Context) -> Edit:
@@ -72,10 +74,11 @@ def _depth(checkpoint: Checkpoint, options: PruneOptions, context: Context) -> E
     return drop_weakest(found, options.blocks, len(checkpoint.architecture.stage("s0")))
 
 
-def _widths(checkpoint: Checkpoint, before: Edit, options: PruneOptions, context: Context, budget: object) -> Edit:
+def _widths(
+    checkpoint: Checkpoint, before: Edit, options: PruneOptions, context: Context, budget: Budget
+) -> tuple[Edit, Latency | None]:
     from dataclasses import replace
 
-    from archtool.budget.language import Budget
     from archtool.model.apply import apply
     from archtool.model.costs import Workload, costs_for
     from archtool.run.steps.widths import within
@@ -84,7 +87,6 @@ def _widths(checkpoint: Checkpoint, before: Edit, options: PruneOptions, context
     from archtool.transforms.units import unit_axes
     from archtool.transforms.widths import largest_fraction, ranked
 
-    assert isinstance(budget, Budget)
     arch, workload = checkpoint.architecture, Workload(context.recipe.length)
     found = scores(checkpoint, unit_axes(arch, options.units, context.recipe.protect), context.progress)
 
@@ -98,5 +100,6 @@ def _widths(checkpoint: Checkpoint, before: Edit, options: PruneOptions, context
             return allocate(arch, found, limits, cost_of, "magnitude", options.multiple)
         return largest_fraction(arch, ranked(found), limits, cost_of, "magnitude", options.multiple, found)
 
-    edit = within(checkpoint, budget, context, solve)
-    return replace(edit, decisions=(*before.decisions, *edit.decisions), notes=(*before.notes, *edit.notes))
+    edit, latency = within(checkpoint, budget, context, solve)
+    both = replace(edit, decisions=(*before.decisions, *edit.decisions), notes=(*before.notes, *edit.notes))
+    return both, latency
