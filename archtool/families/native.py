@@ -36,3 +36,7 @@ class Native:
     def carried(self, name: str) -> bool:
         """Nothing is."""
         return False
+
+    def carried_axes(self, name: str, arch: Architecture) -> tuple[str, ...]:
+        """See `Family.carried_axes`."""
+        return ()

@@ -7,8 +7,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from archtool.report import (
     BudgetCheck, Command, ExportCheck, LatencySample, LayerRow, Metric, Provenance, Report, Skipped, Snapshot,
     StepRecord, TensorRow, latency_sample,
@@ -22,6 +20,8 @@ LABELS = {"kv": "heads", "group": "queries per head", "hidden": "ffn", "pairs": 
 
 def build_report(folder: Path) -> Report:
     """The report of a run directory with ``result.json`` and ``provenance.json``."""
+    import yaml
+
     result = json.loads((folder / "result.json").read_text(encoding="utf-8"))
     origin = json.loads((folder / "provenance.json").read_text(encoding="utf-8"))
     records = result["records"]
