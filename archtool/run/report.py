@@ -8,8 +8,19 @@ from pathlib import Path
 from typing import Any
 
 from archtool.report import (
-    BudgetCheck, Command, ExportCheck, LatencySample, LayerRow, Metric, Provenance, Report, Skipped, Snapshot,
-    StepRecord, TensorRow, latency_sample,
+    BudgetCheck,
+    Command,
+    ExportCheck,
+    LatencySample,
+    LayerRow,
+    Metric,
+    Provenance,
+    Report,
+    Skipped,
+    Snapshot,
+    StepRecord,
+    TensorRow,
+    latency_sample,
 )  # fmt: skip
 
 STRUCTURES = ("kv", "group", "qk", "pairs", "v", "hidden")

@@ -30,7 +30,7 @@ def test_operators_say_their_axes_and_their_legal_edits(capsys):
 
 def test_a_broken_plugin_is_listed_with_its_error(capsys):
     rows = {row["kind"]: row for row in listed(capsys, "operators")}
-    assert "archtool_fake_missing" in rows["broken"]["error"] and "archtool-fake" == rows["broken"]["package"]
+    assert "archtool_fake_missing" in rows["broken"]["error"] and rows["broken"]["package"] == "archtool-fake"
     assert rows["described"]["error"] == "archtool_fake:DESCRIBED is not an operator"
 
 
