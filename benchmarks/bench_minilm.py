@@ -76,9 +76,7 @@ def compare(
         difference = float((expected - found).abs().max())
         if difference > AGREE:
             raise SystemExit(f"{runtime}: hidden states differ by {difference:.2e} from transformers'")
-        plan = TimingPlan(
-            min_rounds=5 if given.quick else 50, min_seconds=0.0 if given.quick else given.seconds
-        )
+        plan = TimingPlan(min_rounds=5 if given.quick else 50, min_seconds=0.0 if given.quick else given.seconds)
         point = Point(given.threads, given.batch, given.length)
         return measure_sessions(sessions, inputs, engine, point, plan=plan, seed=given.seed)
     finally:

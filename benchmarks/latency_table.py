@@ -63,9 +63,7 @@ def report(name: str, runtime: str, error: PredictionError, given: argparse.Name
         print(f"  {row.name}: {times}, {row.error_pct:+.1f} %")
     for part, value in (("median", error.median_pct), ("p95", error.p95_pct)):
         claim = f"latency-table.{name}.{runtime}.error_{part}_pct"
-        print(
-            json.dumps({"claim": claim, "value": round(value, 2), "n": len(error.rows), "quick": given.quick})
-        )
+        print(json.dumps({"claim": claim, "value": round(value, 2), "n": len(error.rows), "quick": given.quick}))
 
 
 def arguments() -> argparse.Namespace:

@@ -58,6 +58,7 @@ def test_recipes_travel_in_the_wheel(site, tmp_path):
 
 
 def test_search_spaces_and_types_travel_in_the_wheel(site):
-    packed = {p.relative_to(site / "archtool" / "_search_spaces") for p in (site / "archtool").glob("_search_spaces/**/*.yaml")}
+    spaces = site / "archtool" / "_search_spaces"
+    packed = {p.relative_to(spaces) for p in spaces.rglob("*.yaml")}
     assert packed == {p.relative_to(REPO / "search_spaces") for p in (REPO / "search_spaces").rglob("*.yaml")}
     assert (site / "archtool" / "py.typed").exists()

@@ -131,9 +131,7 @@ def _term(part: str, text: str, column: int) -> Limit:
     column += len(part) - len(part.lstrip())
     match = _TERM.fullmatch(part)
     if match is None:
-        raise _error(
-            text, column, f"`{part.strip()}` is not a budget term", "write for example params=0.5x,size=12MB"
-        )
+        raise _error(text, column, f"`{part.strip()}` is not a budget term", "write for example params=0.5x,size=12MB")
     kind = match["kind"]
     if kind not in METRIC:
         raise _error(text, column, f"unknown budget `{kind}`", suggestion(kind, METRIC))
@@ -143,9 +141,7 @@ def _term(part: str, text: str, column: int) -> Limit:
 
 def _limit(kind: str, number: float, unit: str, text: str, column: int) -> Limit:
     if number <= 0:
-        raise _error(
-            text, column, f"`{kind}={number:g}{unit}`: a budget must be above 0", f"try {_example(kind)}"
-        )
+        raise _error(text, column, f"`{kind}={number:g}{unit}`: a budget must be above 0", f"try {_example(kind)}")
     if unit == "x" and number > 1:
         what = f"`{kind}={number:g}x` asks for growth: a budget is at most the input's own cost"
         raise _error(text, column, what, "use a factor between 0 and 1, such as 0.5x")

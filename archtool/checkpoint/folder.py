@@ -106,17 +106,11 @@ def read_json(path: Path) -> dict[str, Any]:
         text = path.read_bytes().decode("utf-8")
         table = json.loads(text)
     except FileNotFoundError as error:
-        raise InputError(
-            f"{path} is missing.", hint="Give the folder that `save_pretrained` wrote."
-        ) from error
+        raise InputError(f"{path} is missing.", hint="Give the folder that `save_pretrained` wrote.") from error
     except OSError as error:
-        raise InputError(
-            f"{path} cannot be read: {error.strerror}.", hint="Check its permissions."
-        ) from error
+        raise InputError(f"{path} cannot be read: {error.strerror}.", hint="Check its permissions.") from error
     except UnicodeDecodeError as error:
-        raise InputError(
-            f"{path} is not UTF-8 text (byte {error.start}).", hint="Download it again."
-        ) from error
+        raise InputError(f"{path} is not UTF-8 text (byte {error.start}).", hint="Download it again.") from error
     except json.JSONDecodeError as error:
         line = text.splitlines()[error.lineno - 1] if error.lineno <= len(text.splitlines()) else ""
         raise InputError(
@@ -201,9 +195,7 @@ def _modules(folder: Path) -> list[tuple[str, str]]:
         entries = json.loads(path.read_bytes())
         return [(_inside(str(entry["path"])), str(entry["type"]).rsplit(".", 1)[-1]) for entry in entries]
     except OSError as error:
-        raise InputError(
-            f"{path} cannot be read: {error.strerror}.", hint="Check its permissions."
-        ) from error
+        raise InputError(f"{path} cannot be read: {error.strerror}.", hint="Check its permissions.") from error
     except (ValueError, KeyError, TypeError) as error:
         raise InputError(f"{path} is not a list of modules: {error}.", hint="Download it again.") from error
 

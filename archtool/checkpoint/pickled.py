@@ -56,9 +56,7 @@ def _load(path: Path, fake: bool) -> Any:
             warnings.simplefilter("ignore")  # torch's remarks on how the file was made
             return torch.load(path, map_location="cpu", weights_only=True, mmap=False)
     except pickle.UnpicklingError as error:
-        raise InputError(
-            f"{path} needs more than tensors to be read: {_reason(error)}", hint=_CONVERT
-        ) from error
+        raise InputError(f"{path} needs more than tensors to be read: {_reason(error)}", hint=_CONVERT) from error
     except (
         RuntimeError,
         EOFError,
@@ -69,9 +67,7 @@ def _load(path: Path, fake: bool) -> Any:
         AttributeError,
         OSError,
     ) as error:
-        raise InputError(
-            f"{path} is not a readable PyTorch file: {_first_line(error)}", hint=_CONVERT
-        ) from error
+        raise InputError(f"{path} is not a readable PyTorch file: {_first_line(error)}", hint=_CONVERT) from error
 
 
 def _first_line(error: Exception) -> str:

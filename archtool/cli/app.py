@@ -18,9 +18,7 @@ from archtool.errors import UsageError
 def summaries() -> Mapping[str, tuple[str, str]]:
     """Every command → (summary, panel), in the order of the help."""
     steps = registry.entries("steps").values()
-    found = {
-        entry.name: (entry.summary or f"From the package {entry.package}.", STEP_PANEL) for entry in steps
-    }
+    found = {entry.name: (entry.summary or f"From the package {entry.package}.", STEP_PANEL) for entry in steps}
     found |= {name: (summary, panel) for name, (_, summary, panel) in COMMANDS.items()}
     return dict(sorted(found.items(), key=lambda item: PANELS.index(item[1][1])))
 

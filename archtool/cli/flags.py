@@ -12,38 +12,24 @@ from typing import Annotated, Any
 
 import typer
 
-Json = Annotated[
-    bool, typer.Option("--json", help="Only the result, as JSON, on stdout.", rich_help_panel="Output")
-]
+Json = Annotated[bool, typer.Option("--json", help="Only the result, as JSON, on stdout.", rich_help_panel="Output")]
 Words = list[str] | None
 
 
 def _option(kind: Any, flags: str, help: str, panel: str, **more: Any) -> Any:
-    return Annotated[
-        kind, typer.Option(*flags.split(), help=help.replace("[", "\\["), rich_help_panel=panel, **more)
-    ]
+    return Annotated[kind, typer.Option(*flags.split(), help=help.replace("[", "\\["), rich_help_panel=panel, **more)]
 
 
 SHARED: Mapping[str, Any] = {
-    "names": _option(
-        str | None, "--names", "A table of your own tensor names (YAML).", "Input", metavar="FILE"
-    ),
+    "names": _option(str | None, "--names", "A table of your own tensor names (YAML).", "Input", metavar="FILE"),
     "data": _option(str | None, "--data", "Data: file, folder or known name.", "Input", metavar="FILE"),
-    "columns": _option(
-        Words, "--columns", "Which column is what, such as label=y.", "Input", metavar="NAME=COLUMN"
-    ),
-    "task": _option(
-        str | None, "--task", "What is measured: a task, or my.py:metric.", "Input", metavar="TASK"
-    ),
-    "protect": _option(
-        Words, "--protect", "Blocks or tensors that stay as they are.", "Method", metavar="PATTERN"
-    ),
+    "columns": _option(Words, "--columns", "Which column is what, such as label=y.", "Input", metavar="NAME=COLUMN"),
+    "task": _option(str | None, "--task", "What is measured: a task, or my.py:metric.", "Input", metavar="TASK"),
+    "protect": _option(Words, "--protect", "Blocks or tensors that stay as they are.", "Method", metavar="PATTERN"),
     "recover": _option(
         str | None, "--recover", "Distillation afterwards: steps=N or minutes=M.", "Method", metavar="LENGTH"
     ),
-    "require": _option(
-        Words, "--require", 'A quality gate: "accuracy>=0.9" (exit 7).', "Budget", metavar="GATE"
-    ),
+    "require": _option(Words, "--require", 'A quality gate: "accuracy>=0.9" (exit 7).', "Budget", metavar="GATE"),
     "runtime": _option(str | None, "--runtime", "Runtime to measure in. [onnxruntime]", "Runtime"),
     "batch": _option(int | None, "--batch", "Batch size. [1]", "Runtime"),
     "length": _option(int | None, "--length", "Sequence length in tokens. [64]", "Runtime"),

@@ -98,10 +98,7 @@ def show_plan(plan: "Plan", found: "tuple[Estimate, ...]", common: Common) -> No
         return
     emit_table(
         ("step", "time", "memory", "disk", "options"),
-        [
-            (s["verb"], *_needs(s), _options(s["options"]) + (f"  ({s['note']})" if s["note"] else ""))
-            for s in steps
-        ],
+        [(s["verb"], *_needs(s), _options(s["options"]) + (f"  ({s['note']})" if s["note"] else "")) for s in steps],
     )
     emit("total: time {}, memory {}, disk {}".format(*_needs(total)))
     emit(f"output: {folder or 'nothing is kept'}")

@@ -74,9 +74,7 @@ def shared_flags(step: Step[Any]) -> list[str]:
 
 
 def _parameters(step: Step[Any]) -> list[inspect.Parameter]:
-    clash = sorted(
-        COMMON.keys() & step.Options.model_fields.keys() | {"model"} & step.Options.model_fields.keys()
-    )
+    clash = sorted(COMMON.keys() & step.Options.model_fields.keys() | {"model"} & step.Options.model_fields.keys())
     if clash:
         raise TypeError(f"step `{step.name}`: the option names {', '.join(clash)} belong to every command")
     argument = typer.Argument(metavar="MODEL", help="Folder, file or hub id.", show_default=False)

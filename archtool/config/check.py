@@ -16,9 +16,7 @@ from archtool.registry import suggestion
 Model = TypeVar("Model", bound=BaseModel)
 
 
-def check(
-    document: Document, model: type[Model], data: Any, loc: Loc = ()
-) -> tuple[Model | None, list[ArchtoolError]]:
+def check(document: Document, model: type[Model], data: Any, loc: Loc = ()) -> tuple[Model | None, list[ArchtoolError]]:
     """Validate ``data``, which stands at ``loc`` in the document; returns the model or all its errors."""
     try:
         return model.model_validate(data), []
@@ -41,9 +39,7 @@ def _error(document: Document, model: type[BaseModel], data: Any, loc: Loc, deta
     if kind == "missing":
         missing = detail["loc"][-1]
         hint = _description(model, (*inner, missing))
-        return RecipeError(
-            f"`{missing}` is missing{_inside(loc, inner)}", hint, document.where_key((*loc, *inner))
-        )
+        return RecipeError(f"`{missing}` is missing{_inside(loc, inner)}", hint, document.where_key((*loc, *inner)))
     where = _inside_text(document.where_value((*loc, *inner)), detail)
     return RecipeError(_message(name or _dotted(loc) or "the recipe", detail), _hint(detail), where)
 

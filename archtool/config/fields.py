@@ -13,9 +13,7 @@ def _budget(text: str) -> str:
     try:
         parse_budget(text)
     except ArchtoolError as problem:
-        raise FieldError(
-            problem.what, problem.hint, problem.where.column - 1 if problem.where else 0
-        ) from problem
+        raise FieldError(problem.what, problem.hint, problem.where.column - 1 if problem.where else 0) from problem
     return text
 
 

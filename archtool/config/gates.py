@@ -35,9 +35,7 @@ def check_gates(gates: Sequence[str], metrics: Mapping[str, float]) -> None:
     for text in gates:
         name, sign, threshold = parse_gate(text)
         if name not in metrics:
-            raise UsageError(
-                f"the gate `{text}` names a metric this run does not give", suggestion(name, metrics)
-            )
+            raise UsageError(f"the gate `{text}` names a metric this run does not give", suggestion(name, metrics))
         value = metrics[name]
         if math.isnan(value) or not _COMPARE[sign](value, threshold):
             failed.append(f"{name} is {value:g}, required {sign} {threshold:g}")

@@ -41,9 +41,7 @@ def check_recipe(document: Document, folder: Path | None = None) -> Recipe:
     if isinstance(data.get("data"), dict):
         shape_problems += check(document, DataSection, data["data"], ("data",))[1]
     problems += step_problems if steps is not None else []
-    problems += [
-        p for p in shape_problems if p.where not in [other.where for other in problems] or p.where is None
-    ]
+    problems += [p for p in shape_problems if p.where not in [other.where for other in problems] or p.where is None]
     if recipe is None or problems:
         raise problems[0] if len(problems) == 1 else ErrorList(_in_order(problems))
     return _with_paths(recipe, folder or Path())

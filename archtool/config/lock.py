@@ -14,7 +14,5 @@ def lock_text(recipe: Recipe, fingerprint: str, inputs: Mapping[str, str]) -> st
 
     lock: dict[str, Any] = {"fingerprint": fingerprint, "inputs": dict(inputs), "archtool": __version__}
     data = recipe.resolved() | {"lock": lock}
-    head = (
-        "# Written by archtool: the fully resolved recipe. Run it again with `archtool run` on this file.\n"
-    )
+    head = "# Written by archtool: the fully resolved recipe. Run it again with `archtool run` on this file.\n"
     return head + yaml.safe_dump(data, sort_keys=False, allow_unicode=True, width=110)

@@ -20,9 +20,7 @@ KINDS = ("tensor", "fuse", "stack")
 OPTIONS = ("transpose", "rotary", "lead")
 ROTARY = ("interleaved", "half")
 _PLACEHOLDER = re.compile(r"\{(\w+)\}")
-_EXAMPLE = (
-    'such as model.norm.weight, {stack: "model.layers.{i}.mlp.up_proj.weight"} or {fuse: [first, second]}'
-)
+_EXAMPLE = 'such as model.norm.weight, {stack: "model.layers.{i}.mlp.up_proj.weight"} or {fuse: [first, second]}'
 
 
 @dataclass(frozen=True)
@@ -113,9 +111,7 @@ def _layout(document: Document, kind: str, value: dict[str, Any], loc: Loc) -> L
     return Layout(name, at, "", parts, each, transpose, lead, rotary)
 
 
-def _option(
-    document: Document, value: dict[str, Any], loc: Loc, key: str, default: Any, expected: str
-) -> Any:
+def _option(document: Document, value: dict[str, Any], loc: Loc, key: str, default: Any, expected: str) -> Any:
     given = value.get(key, default)
     wrong = type(given) is not type(default) or (key == "rotary" and key in value and given not in ROTARY)
     if wrong or (key == "lead" and given < 0):
@@ -134,9 +130,7 @@ def check_placeholders(document: Document, layout: Layout, bound: set[str]) -> N
         if len(free) != 1:
             listed = ", ".join(f"{{{name}}}" for name in sorted(free)) or "none"
             what = f"`{layout.kind}` of one pattern needs exactly one placeholder of its own, here: {listed}"
-            raise RecipeError(
-                what, 'write "model.layers.{i}.input_layernorm.weight", or a list of names', where
-            )
+            raise RecipeError(what, 'write "model.layers.{i}.input_layernorm.weight", or a list of names', where)
         bound = bound | free
     for part in layout.parts:
         check_placeholders(document, part, bound)

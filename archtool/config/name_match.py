@@ -80,9 +80,7 @@ class Expansion:
 
     def row(self, file: str, layout: Layout, loc: Loc) -> list[Row]:
         """A row for every value of the placeholders in the file's tensor name."""
-        unknown = [
-            leaf for leaf in layout.leaves() if not self._values(leaf.name, {}, placeholders(leaf.name))
-        ]
+        unknown = [leaf for leaf in layout.leaves() if not self._values(leaf.name, {}, placeholders(leaf.name))]
         if unknown:
             self.problems += [self._unknown(leaf.name, leaf) for leaf in unknown]
             return []
@@ -96,17 +94,13 @@ class Expansion:
             self.problems.append(problem)
         return rows
 
-    def _values(
-        self, pattern: str, binding: Mapping[str, int], wanted: Collection[str]
-    ) -> list[dict[str, int]]:
+    def _values(self, pattern: str, binding: Mapping[str, int], wanted: Collection[str]) -> list[dict[str, int]]:
         """Bindings of the ``wanted`` placeholders under which the family has tensors, ascending."""
         found = [m.groupdict() for m in map(matcher(pattern).fullmatch, self.known) if m]
         numbers = [{key: int(value) for key, value in groups.items()} for groups in found]
         fitting = [n for n in numbers if all(n.get(key, value) == value for key, value in binding.items())]
         keys = sorted(wanted)
-        return [
-            dict(zip(keys, v, strict=True)) for v in sorted({tuple(n[key] for key in keys) for n in fitting})
-        ]
+        return [dict(zip(keys, v, strict=True)) for v in sorted({tuple(n[key] for key in keys) for n in fitting})]
 
     def _node(self, layout: Layout, binding: Mapping[str, int], rotary: Layout | None) -> Node:
         rotary = layout if layout.rotary else rotary
@@ -182,9 +176,7 @@ def some(names: Collection[str], limit: int = 6) -> str:
     return ", ".join(listed[:limit]) + more
 
 
-def claim_problems(
-    document: Document, rows: Iterable[Row], known: Mapping[str, Target]
-) -> list[ArchtoolError]:
+def claim_problems(document: Document, rows: Iterable[Row], known: Mapping[str, Target]) -> list[ArchtoolError]:
     """Tensors of the family that are claimed twice, or by no row."""
     claimed: dict[str, Row] = {}
     problems: list[ArchtoolError] = []

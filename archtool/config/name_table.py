@@ -88,9 +88,7 @@ def read_name_table(path: Path) -> NameTable:
     document = load_yaml(path)
     data = document.data
     if not isinstance(data, dict):
-        raise RecipeError(
-            "this is not a name table: expected family, config and tensors", "", document.where_value(())
-        )
+        raise RecipeError("this is not a name table: expected family, config and tensors", "", document.where_value(()))
     problems: list[ArchtoolError] = [
         RecipeError(f"unknown key `{key}`", suggestion(key, KEYS), document.where_key((key,)))
         for key in data
@@ -125,9 +123,7 @@ def _family(document: Document, name: Any, problems: list[ArchtoolError]) -> Fam
     return None
 
 
-def _config(
-    document: Document, given: Any, family: Family | None, problems: list[ArchtoolError]
-) -> dict[str, Any]:
+def _config(document: Document, given: Any, family: Family | None, problems: list[ArchtoolError]) -> dict[str, Any]:
     where = document.where_value(("config",))
     if given is None and "config" not in (document.data or {}):
         return {}
@@ -178,9 +174,7 @@ def _ignore(document: Document, given: Any, problems: list[ArchtoolError]) -> tu
     if isinstance(given, list) and all(isinstance(name, str) for name in given):
         return tuple(given)
     what = "`ignore` is a list of the file's tensor names"
-    problems.append(
-        RecipeError(what, "for example `ignore: [freq_cos, freq_sin]`", document.where_value(("ignore",)))
-    )
+    problems.append(RecipeError(what, "for example `ignore: [freq_cos, freq_sin]`", document.where_value(("ignore",))))
     return ()
 
 
@@ -278,13 +272,9 @@ def _file_problems(
     for row in rows:
         where = document.where_key(row.loc)
         if row.file not in store.infos:
-            problems.append(
-                InputError(f"{_file(store)} has no tensor `{row.file}`", near(row.file, free), where)
-            )
+            problems.append(InputError(f"{_file(store)} has no tensor `{row.file}`", near(row.file, free), where))
         if row.file in ignored:
-            problems.append(
-                RecipeError(f"`{row.file}` is both mapped and ignored", "remove one of the two", where)
-            )
+            problems.append(RecipeError(f"`{row.file}` is both mapped and ignored", "remove one of the two", where))
         if row.file in seen:
             problems.append(RecipeError(f"`{row.file}` is in two rows", "remove one of the two", where))
         seen[row.file] = row
@@ -299,9 +289,7 @@ def _file_problems(
 def _views(rows: Sequence[Row], known: Mapping[str, Target], store: TensorStore) -> dict[str, View]:
     shapes = {name: target.shape for name, target in known.items()}
     views = {
-        name: View(row.file, tuple(steps), shapes[name])
-        for row in rows
-        for name, steps in unfold(row.node, shapes)
+        name: View(row.file, tuple(steps), shapes[name]) for row in rows for name, steps in unfold(row.node, shapes)
     }
     wholes: dict[str, list[str]] = {}
     for name in views:

@@ -18,9 +18,7 @@ def override(document: Document, text: str) -> None:
     path, equals, value = text.partition("=")
     parts = [part for part in path.strip().split(".") if part]
     if not equals or not parts:
-        raise UsageError(
-            f"--set needs path=value, not `{text}`", "for example --set seed=1", _place(text, path)
-        )
+        raise UsageError(f"--set needs path=value, not `{text}`", "for example --set seed=1", _place(text, path))
     if document.data is None:
         document.data = {}
     loc = _descend(document.data, parts, text)

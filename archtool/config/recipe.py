@@ -26,9 +26,7 @@ class ModelSource(BaseModel):
     @model_validator(mode="after")
     def _one_source(self) -> "ModelSource":
         if (self.path is None) == (self.build is None):
-            raise FieldError(
-                "give either `path` or `build`", "model: my_model/  or  model: {build: vit-tiny}"
-            )
+            raise FieldError("give either `path` or `build`", "model: my_model/  or  model: {build: vit-tiny}")
         return self
 
     @property
@@ -91,9 +89,7 @@ class Recipe(BaseModel):
     model: Model | None = Field(None, description="path, hub id, or {build: architecture}")
     data: Data | None = Field(None, description="path, or a mapping with path, columns, splits")
     seed: int = Field(0, ge=0, lt=2**63)
-    steps: tuple[StepSpec, ...] = Field(
-        min_length=1, description="a list such as `- prune: {budget: params=0.5x}`"
-    )
+    steps: tuple[StepSpec, ...] = Field(min_length=1, description="a list such as `- prune: {budget: params=0.5x}`")
     task: Task | None = Field(None, description="what is measured: a task's name or my.py:metric")
     runtime: str = "onnxruntime"
     batch: int = Field(1, ge=1)

@@ -115,9 +115,7 @@ def _check(stated: ImagePreprocess, images: Images) -> None:
             raise UsageError(f"{name} has {len(values)} values for {stated.channels} channels")
     same = stated.size or stated.crop
     if not same and isinstance(images.pixels, ImageFiles) and len(set(_sizes(images.pixels))) > 1:
-        raise InputError(
-            f"{images.origin}: images differ in size", "state data.preprocess.size: [height, width]"
-        )
+        raise InputError(f"{images.origin}: images differ in size", "state data.preprocess.size: [height, width]")
 
 
 def _sizes(files: ImageFiles) -> list[tuple[int, int]]:
@@ -148,9 +146,7 @@ def _channels(image: "Tensor", channels: int | None) -> "Tensor":
         return image_CHW.expand(channels, -1, -1)
     if channels == 1 and have == 3:
         return torch.einsum("c,chw->hw", torch.tensor(LUMINANCE), image_CHW)[None]
-    raise InputError(
-        f"images with {have} channels where {channels} are wanted", "convert them to RGB or grey"
-    )
+    raise InputError(f"images with {have} channels where {channels} are wanted", "convert them to RGB or grey")
 
 
 def _resize(image_CHW: "Tensor", preprocess: ImagePreprocess) -> "Tensor":

@@ -56,9 +56,7 @@ def encode_series(table: Table, spec: DataSpec, split: str) -> Data:
     return Data(resolved, "forecast", {"series": past}, {"future": future}, rows, Padding({}))
 
 
-def window_starts(
-    rows: int, split: str, borders: tuple[int, ...], stated: SeriesPreprocess
-) -> "NDArray[Any]":
+def window_starts(rows: int, split: str, borders: tuple[int, ...], stated: SeriesPreprocess) -> "NDArray[Any]":
     """First rows of the windows whose future lies in the split (everywhere, where no split is named)."""
     import numpy as np
 
@@ -90,9 +88,7 @@ def _variables(table: Table, spec: DataSpec) -> tuple[str, ...]:
     return names
 
 
-def _standardise(
-    table: Table, series_TV: "NDArray[Any]", train: int, names: tuple[str, ...]
-) -> "NDArray[Any]":
+def _standardise(table: Table, series_TV: "NDArray[Any]", train: int, names: tuple[str, ...]) -> "NDArray[Any]":
     mean_V, std_V = series_TV[:train].mean(axis=0), series_TV[:train].std(axis=0)
     constant = [name for name, std in zip(names, std_V, strict=True) if not std > 0]
     if constant:

@@ -25,9 +25,7 @@ def encode_classification(table: Table, spec: DataSpec, folder: Path | None) -> 
     role = "text" if table.find("text", mapping) or not table.find("sentence1", mapping) else "sentence1"
     partner = {"text": "text_pair", "sentence1": "sentence2"}[role]
     second = strings(table, partner, mapping) if table.find(partner, mapping) else None
-    inputs, padding, tokenizer, resolved, notes = tokenize(
-        strings(table, role, mapping), second, spec, folder
-    )
+    inputs, padding, tokenizer, resolved, notes = tokenize(strings(table, role, mapping), second, spec, folder)
     targets: dict[str, Column] = {}
     if spec.labelled:
         ids, names = class_ids(table, spec)

@@ -103,9 +103,7 @@ def _sizes(stated: TokenPreprocess) -> tuple[int, int]:
     stride = stated.length if stated.stride is None else stated.stride
     if not 1 <= stride <= stated.length:
         what = f"windows of length {stated.length} every {stride} tokens"
-        raise UsageError(
-            what, "length is at least 1 and stride from 1 to length, or tokens would be left out"
-        )
+        raise UsageError(what, "length is at least 1 and stride from 1 to length, or tokens would be left out")
     return stated.length, stride
 
 

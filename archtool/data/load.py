@@ -67,9 +67,7 @@ def infer_task(raw: Raw, spec: DataSpec) -> str:
     if raw.find("text", mapping):
         return "lm"
     have = ", ".join(raw.columns)
-    raise UsageError(
-        f"{raw.origin}: cannot tell the task from the columns {have}", "state the task of the data"
-    )
+    raise UsageError(f"{raw.origin}: cannot tell the task from the columns {have}", "state the task of the data")
 
 
 def _encode_lm(reading: Reading, spec: DataSpec, folder: Path | None) -> Data:
@@ -106,6 +104,4 @@ def _not_empty(data: Data, spec: DataSpec) -> Data:
 
 def _mismatch(raw: Raw, spec: DataSpec) -> InputError:
     holds = {Images: "images", Text: "running text", Table: "a table"}[type(raw)]
-    return InputError(
-        f"{raw.origin}: task {spec.task} cannot be read from {holds}", "check --task and --data"
-    )
+    return InputError(f"{raw.origin}: task {spec.task} cannot be read from {holds}", "check --task and --data")

@@ -204,9 +204,7 @@ def _check_keys(where: str, values: Mapping[str, Any], kind: type[Any]) -> None:
 def _one_of(name: str, value: str, allowed: tuple[str, ...]) -> None:
     if value not in allowed:
         shown = ", ".join(item for item in allowed if item)
-        raise UsageError(
-            f"data {name} {value!r} is not known", f"use one of {shown}{did_you_mean(value, allowed)}"
-        )
+        raise UsageError(f"data {name} {value!r} is not known", f"use one of {shown}{did_you_mean(value, allowed)}")
 
 
 def _tuples(value: Any) -> Any:

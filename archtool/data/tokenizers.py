@@ -90,9 +90,7 @@ class FolderTokenizer:
             return list(self.inner(text, verbose=False)["input_ids"])
         ids = list(self.inner(text, add_special_tokens=False, verbose=False)["input_ids"])
         if bos and self.inner.bos_token_id is None:
-            raise UsageError(
-                "the tokenizer has no beginning-of-sequence token", "set preprocess.bos to false"
-            )
+            raise UsageError("the tokenizer has no beginning-of-sequence token", "set preprocess.bos to false")
         return [self.inner.bos_token_id, *ids] if bos else ids
 
     def decode(self, ids: Sequence[int]) -> str:
@@ -128,9 +126,7 @@ def load_folder_tokenizer(name: str, folder: Path | None) -> Any:
     if place is None:
         raise InputError("no tokenizer: the model has no folder", "state preprocess.tokenizer (a folder)")
     if not place.is_dir():
-        raise InputError(
-            f"{place}: no such folder for a tokenizer", "use a folder, bytes, chars or a .bin file"
-        )
+        raise InputError(f"{place}: no such folder for a tokenizer", "use a folder, bytes, chars or a .bin file")
     from transformers import AutoTokenizer
 
     try:
@@ -143,6 +139,4 @@ def load_folder_tokenizer(name: str, folder: Path | None) -> Any:
 
 def _no_bos(name: str, bos: bool | None) -> None:
     if bos:
-        raise UsageError(
-            f"the {name} tokenizer has no beginning-of-sequence token", "leave preprocess.bos out"
-        )
+        raise UsageError(f"the {name} tokenizer has no beginning-of-sequence token", "leave preprocess.bos out")

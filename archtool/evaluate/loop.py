@@ -33,9 +33,7 @@ def evaluating(*modules: "nn.Module") -> Iterator[None]:
             part.training = mode
 
 
-def outputs_of(
-    module: "nn.Module", settings: "Settings", name: str
-) -> "Iterator[tuple[Batch, Mapping[str, Tensor]]]":
+def outputs_of(module: "nn.Module", settings: "Settings", name: str) -> "Iterator[tuple[Batch, Mapping[str, Tensor]]]":
     """Each batch with the model's outputs; ``name`` is what progress shows."""
     architecture = getattr(module, "architecture", None)
     with settings.progress.phase(name, total=len(settings.batches.data)) as phase:

@@ -37,9 +37,7 @@ class Metrics:
     def better(self, name: str, value: float, other: float) -> bool:
         """Whether ``value`` is strictly better than ``other``; `UsageError` for numbers without direction."""
         if name not in self.higher_is_better:
-            raise UsageError(
-                f"metric {name!r} has no direction", f"compare {', '.join(self.higher_is_better)}"
-            )
+            raise UsageError(f"metric {name!r} has no direction", f"compare {', '.join(self.higher_is_better)}")
         return value > other if self.higher_is_better[name] else value < other
 
     def to_json(self) -> dict[str, Any]:

@@ -33,9 +33,7 @@ def pool(outputs: "Mapping[str, Tensor]", mask_BT: "Tensor | None", pooling: Poo
     needed = "pooled" if pooling.mode == "pooled" else "hidden"
     if needed not in outputs:
         have = ", ".join(outputs)
-        raise InputError(
-            f"the model gives {have}; {pooling.mode} pooling needs {needed}", "choose another task"
-        )
+        raise InputError(f"the model gives {have}; {pooling.mode} pooling needs {needed}", "choose another task")
     states = outputs[needed].float()
     if pooling.mode != "pooled":
         if mask_BT is None:

@@ -71,9 +71,7 @@ class TaskInfo:
         return run
 
 
-def _info(
-    name: str, summary: str, metrics: Mapping[str, bool | None], data: tuple[str, ...] = ()
-) -> TaskInfo:
+def _info(name: str, summary: str, metrics: Mapping[str, bool | None], data: tuple[str, ...] = ()) -> TaskInfo:
     module = name.replace("-", "_")
     return TaskInfo(name, summary, data or (name,), metrics, f"archtool.evaluate.tasks.{module}:run")
 

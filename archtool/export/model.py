@@ -78,9 +78,7 @@ def export_model(
             (temporary / file).write_text(text, encoding="utf-8")
         if onnx:
             write_onnx(checkpoint, temporary / ONNX_NAME)
-        files = tuple(
-            sorted(p.relative_to(temporary).as_posix() for p in temporary.rglob("*") if p.is_file())
-        )
+        files = tuple(sorted(p.relative_to(temporary).as_posix() for p in temporary.rglob("*") if p.is_file()))
     return Exported(name, folder, files, weights, reasons, made.notes)
 
 

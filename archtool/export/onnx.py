@@ -130,9 +130,7 @@ def _positional(module: "nn.Module", input_names: list[str], output_names: list[
     return Positional().eval()
 
 
-def _resizable(
-    inputs: "Mapping[str, Tensor]", dynamic: Mapping[str, Mapping[int, str]]
-) -> "dict[str, Tensor]":
+def _resizable(inputs: "Mapping[str, Tensor]", dynamic: Mapping[str, Mapping[int, str]]) -> "dict[str, Tensor]":
     """Double dynamic axes of size 1: tracing would take that 1 for a constant."""
     resized = {}
     for name, value in inputs.items():

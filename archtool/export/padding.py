@@ -91,9 +91,7 @@ def renamed(arch: Architecture, target: Architecture) -> Architecture:
 
 def selections(arch: Architecture, target: Architecture) -> dict[str, Selection]:
     """For each axis that is larger in the target: where the entries that are there stand in it."""
-    chosen = {
-        axis: Selection(axis, tuple(range(n))) for axis, n in arch.sizes if target.size.get(axis, n) != n
-    }
+    chosen = {axis: Selection(axis, tuple(range(n))) for axis, n in arch.sizes if target.size.get(axis, n) != n}
     for place in arch.places:
         op, axis = place.layer.op, f"{place.name}.pairs"
         if isinstance(op, Attention) and op.rotary and op.rotary.kept:
@@ -152,11 +150,7 @@ def _block_problems(mine: Block, theirs: Block, padded_axes: set[str]) -> Iterat
             yield from _missing_problems(now, layer)
         elif _comparable(now) != _comparable(layer):
             yield f"layer {layer.name} is not what the class computes"
-        elif (
-            isinstance(now.op, Attention)
-            and now.op.qk_norm
-            and _resized(f"{mine.name}.{layer.name}", padded_axes)
-        ):
+        elif isinstance(now.op, Attention) and now.op.qk_norm and _resized(f"{mine.name}.{layer.name}", padded_axes):
             yield f"layer {layer.name} norms its heads; zeros in them would change the norm"
 
 

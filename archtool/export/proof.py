@@ -20,9 +20,7 @@ def prove(checkpoint: Checkpoint, config: Mapping[str, Any]) -> None:
         raise DialectRefused(
             f"{len(checkpoint.plan.entries)} tensors are stored as integers, which the stock class cannot read"
         )
-    ragged = sorted(
-        key for key, value in config.items() if value is None and not _may_be_none(checkpoint, key)
-    )
+    ragged = sorted(key for key, value in config.items() if value is None and not _may_be_none(checkpoint, key))
     if ragged:
         raise DialectRefused(f"no one number says it for all blocks as the class would read it: {', '.join(ragged)}")
     try:

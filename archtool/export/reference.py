@@ -27,9 +27,7 @@ def reference_inputs(arch: Architecture, seed: int = 0) -> dict[str, Tensor]:
     if arch.inputs[0] == "pixel_values":
         size = (arch.size["channels"], int(arch.fact["image_height"]), int(arch.fact["image_width"]))
         return {"pixel_values": torch.randn((2, *size), generator=generator)}
-    raise InputError(
-        f"no reference inputs for {arch.inputs[0]!r}", "Verify the native dialect's files by hash."
-    )
+    raise InputError(f"no reference inputs for {arch.inputs[0]!r}", "Verify the native dialect's files by hash.")
 
 
 def _text(arch: Architecture, generator: torch.Generator) -> dict[str, Tensor]:

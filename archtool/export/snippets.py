@@ -17,9 +17,7 @@ LIMITS = {
     ),
     "padded": ("Pruned entries are stored as zeros: no smaller and no faster than the original.",),
     "native": ("Only archtool reads it.",),
-    "onnx": (
-        "Only evaluation: batch and length are dynamic, weights are fixed, there is no key-value cache.",
-    ),
+    "onnx": ("Only evaluation: batch and length are dynamic, weights are fixed, there is no key-value cache.",),
 }
 
 HEADS = {

@@ -148,9 +148,7 @@ def _run(jobs: Sequence[Mapping[str, str]], scratch: Path) -> None:
     done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=TIMEOUT_S, check=False)
     if done.returncode:
         last = (done.stderr.strip().splitlines() or ["no message"])[-1]
-        raise MismatchError(
-            f"the fresh process ended with {done.returncode}: {last}", "Is transformers installed?"
-        )
+        raise MismatchError(f"the fresh process ended with {done.returncode}: {last}", "Is transformers installed?")
 
 
 def _compared(job: Mapping[str, str]) -> Verification:
@@ -189,6 +187,4 @@ def _message(folder: Path, v: Verification) -> str:
         return f"{folder}: {v.runtime} gives none of the recorded outputs ({', '.join(v.skipped)})"
     name, gap, top = max(v.outputs, key=lambda row: row[1])
     limit = v.tolerance * max(1.0, top)
-    return (
-        f"{folder}: {name} differs by {gap:.3g} in {v.runtime} ({v.dialect} dialect); {limit:.3g} is allowed"
-    )
+    return f"{folder}: {name} differs by {gap:.3g} in {v.runtime} ({v.dialect} dialect); {limit:.3g} is allowed"

@@ -58,18 +58,13 @@ def plain(name: str, op: Any, post: NormSpec | None = None, **sizes: int) -> tup
 
 def norm_names(file: str, part: str, leaves: tuple[str, str] = ("weight", "bias")) -> list[Entry]:
     """Gain and bias of a LayerNorm under the file's own leaf names."""
-    return [
-        entry(f"{file}.{leaf}", f"{part}.{ours}")
-        for leaf, ours in zip(leaves, ("weight", "bias"), strict=True)
-    ]
+    return [entry(f"{file}.{leaf}", f"{part}.{ours}") for leaf, ours in zip(leaves, ("weight", "bias"), strict=True)]
 
 
 def stock_heads(arch: Architecture) -> int | None:
     """The head count where every head has width / heads dimensions and that scale; None elsewhere."""
     sizes = [uniform(arch, f"attn.{axis}") for axis in ("kv", "group", "qk", "v")]
-    scales = {
-        layer.op.scale for b in arch.stage("s0") for layer in b.layers if isinstance(layer.op, Attention)
-    }
+    scales = {layer.op.scale for b in arch.stage("s0") for layer in b.layers if isinstance(layer.op, Attention)}
     kv, group, qk, v = (n or 0 for n in sizes)
     said = group == 1 and qk == v and kv * v == arch.size["s0.width"] and scales == {v**-0.5}
     return kv if said else None
@@ -124,9 +119,7 @@ def label_keys(base: Mapping[str, Any], classes: int) -> dict[str, Any]:
     return {"id2label": names, "label2id": {name: int(i) for i, name in names.items()}}
 
 
-def settled(
-    base: Mapping[str, Any], derived: Mapping[str, Any], defaults: Mapping[str, Any]
-) -> dict[str, Any]:
+def settled(base: Mapping[str, Any], derived: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
     """`overlay`, where a base may leave out (or null) what is at the class' default anyway."""
     kept = {
         key: value

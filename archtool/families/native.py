@@ -38,5 +38,5 @@ class Native:
         return False
 
     def carried_axes(self, name: str, arch: Architecture) -> tuple[str, ...]:
-        """Nothing is carried."""
+        """See `Family.carried_axes`."""
         return ()

@@ -98,11 +98,7 @@ class TextEncoder:
             return self.variants.get(suffix, self.variants["Model"])
         at = self._at(c, shapes)
         found = [part for part in self.head_files if f"{self._file(part, at, ())}.weight" in shapes]
-        if (
-            "pre.dense" not in found
-            and "head.score" not in found
-            and f"{self._token_file()}.weight" in shapes
-        ):
+        if "pre.dense" not in found and "head.score" not in found and f"{self._token_file()}.weight" in shapes:
             found.append("head.score")
         pooled = "pre.dense" in found or ("pooler.dense" in found and suffix != "ForTokenClassification")
         return (*found, "tokens") if "head.score" in found and not pooled else tuple(found)
@@ -154,9 +150,7 @@ class TextEncoder:
     def _body(self, c: Config, draft: Draft) -> None:
         k, norm, stem = self.keys, NormSpec("layer", self._eps(c)), self._stem(c)
         width = self._number(c, k["width"])
-        draft.sizes.update(
-            vocab=self._number(c, "vocab_size"), positions=self._number(c, "max_position_embeddings")
-        )
+        draft.sizes.update(vocab=self._number(c, "vocab_size"), positions=self._number(c, "max_position_embeddings"))
         draft.sizes["s0.width"] = width
         types = {"types": self._number(c, "type_vocab_size")} if stem.types else {}
         draft.block("embed", plain("tokens", stem, norm, **types))
@@ -237,9 +231,7 @@ class TextEncoder:
         at, leaves = str(arch.fact["prefix"]), _leaves(arch)
         stem = arch.block("embed").layers[0].op
         assert isinstance(stem, TokenStem)
-        tables = [
-            t for t, axis in (("token", True), ("position", stem.positions), ("segment", stem.types)) if axis
-        ]
+        tables = [t for t, axis in (("token", True), ("position", stem.positions), ("segment", stem.types)) if axis]
         entries = [entry(f"{at}embeddings.{TABLES[t]}.weight", f"embed.tokens.{t}.weight") for t in tables]
         entries += norm_names(f"{at}embeddings.LayerNorm", "embed.tokens.post", leaves)
         for i, block in enumerate(arch.stage("s0")):

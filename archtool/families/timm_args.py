@@ -48,9 +48,7 @@ def refuse_variants(architecture: str, bare: Shapes) -> None:
             f"config.json: architecture {architecture!r} is not a plain timm ViT or DeiT",
             f"Supported: {', '.join(KINDS)} without {', '.join(OTHER_FUNCTIONS)}.",
         )
-    extra = [
-        n for n in ("norm_pre.weight", "reg_token", "attn_pool.latent", "pre_logits.fc.weight") if n in bare
-    ]
+    extra = [n for n in ("norm_pre.weight", "reg_token", "attn_pool.latent", "pre_logits.fc.weight") if n in bare]
     if extra:
         raise InputError(f"a timm ViT with {', '.join(extra)} is not supported", "Use a plain ViT or DeiT.")
 
@@ -97,9 +95,7 @@ def image_size(
     )
 
 
-def check_agreement(
-    config: Mapping[str, Any], args: Mapping[str, Any], sizes: Mapping[str, int], classes: int
-) -> None:
+def check_agreement(config: Mapping[str, Any], args: Mapping[str, Any], sizes: Mapping[str, int], classes: int) -> None:
     """What the configuration says must be what the tensors show."""
     depth = len({axis.split(".")[0] for axis in sizes if axis.endswith("ffn.hidden")})
     shown = {

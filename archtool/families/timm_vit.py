@@ -56,14 +56,10 @@ class TimmVit:
         at = WRAPPER if any(name.startswith(WRAPPER) for name in shapes) else ""
         bare = {name.removeprefix(at): shape for name, shape in shapes.items()}
         if "patch_embed.proj.weight" not in bare or "blocks.0.attn.qkv.weight" not in bare:
-            raise InputError(
-                "a timm ViT is read from its tensors; here are none of them", "Give the weights too."
-            )
+            raise InputError("a timm ViT is read from its tensors; here are none of them", "Give the weights too.")
         draft = Draft(self.name, ("pixel_values",))
         name = ANY_NAME["dist_token" in bare]
-        draft.facts.update(
-            prefix=at, architecture=c.take("architecture", name), wrapped="model_type" in config
-        )
+        draft.facts.update(prefix=at, architecture=c.take("architecture", name), wrapped="model_type" in config)
         refuse_variants(str(draft.facts["architecture"]), bare)
         args = model_args(c)
         self._stem(c, args, draft, bare)
@@ -96,9 +92,7 @@ class TimmVit:
         attention = self_attention(width, heads, bias=f"{first}.qkv.bias" in bare, qk_norm=norm)
         hidden, out = bare["blocks.0.mlp.fc1.weight"][0], bare["blocks.0.mlp.fc2.weight"][1]
         if hidden != out:
-            raise InputError(
-                f"blocks.0.mlp: fc1 gives {hidden}, fc2 takes {out}: a gated MLP", "Not supported."
-            )
+            raise InputError(f"blocks.0.mlp: fc1 gives {hidden}, fc2 takes {out}: a gated MLP", "Not supported.")
         ffn = Mlp(act=known_activation(args.get("act_layer") or "gelu", self.name)), hidden
         count = 1 + max(int(name.split(".")[1]) for name in bare if name.startswith("blocks."))
         add_blocks(draft, count, attention, ffn, NORM, post=False, scale="blocks.0.ls1.gamma" in bare)
@@ -221,9 +215,7 @@ def _head_names(arch: Architecture, at: str) -> list[Entry]:
     entries: list[Entry] = []
     if "pooled" in arch.index and len(arch.block("pooled").layers) > 1:
         entries += norm_names(f"{at}fc_norm", "pooled.norm.pre")
-    files = (
-        {"head": "head"} if "cls_head" not in arch.index else {"cls_head": "head", "dist_head": "head_dist"}
-    )
+    files = {"head": "head"} if "cls_head" not in arch.index else {"cls_head": "head", "dist_head": "head_dist"}
     for block, file in files.items():
         if block in arch.index:
             op = arch.block(block).layers[-1].op

@@ -93,9 +93,7 @@ def _listed(shapes: list[Shape]) -> str:
     return ", ".join(str(list(shape)) for shape in dict.fromkeys(shapes))
 
 
-def unfold(
-    node: Node, shapes: Mapping[str, Shape], before: tuple[Step, ...] = ()
-) -> Iterator[tuple[str, list[Step]]]:
+def unfold(node: Node, shapes: Mapping[str, Shape], before: tuple[Step, ...] = ()) -> Iterator[tuple[str, list[Step]]]:
     """Each of the family's tensors with the steps that give it."""
     squeezed = (Step("squeeze", (node.lead,)),) if node.lead else ()
     steps = (*before, *squeezed, *((Step("transpose"),) if node.transpose else ()))

@@ -109,9 +109,7 @@ class VisionEncoder:
             draft.output("pooled", "pooler")
         scores = [part for part in parts if part.endswith(".score")]
         if scores:
-            add_classifiers(
-                draft, class_count(c, shapes, f"{self.head_files[scores[0]]}.weight"), len(scores)
-            )
+            add_classifiers(draft, class_count(c, shapes, f"{self.head_files[scores[0]]}.weight"), len(scores))
 
     def write(self, arch: Architecture, base: Mapping[str, Any]) -> dict[str, Any]:
         """See `Family.write`; a size that one number cannot say is None (dialects say it)."""
@@ -209,9 +207,7 @@ def pair(value: Any, key: str) -> tuple[int, int]:
     """Height and width from a number or a list of two."""
     both = tuple(value) if isinstance(value, list | tuple) else (value, value)
     if len(both) != 2 or not all(isinstance(n, int) and n > 0 for n in both):
-        raise InputError(
-            f"config.json: {key} is {value!r}, not one or two positive numbers", f"Correct {key}."
-        )
+        raise InputError(f"config.json: {key} is {value!r}, not one or two positive numbers", f"Correct {key}.")
     return both
 
 

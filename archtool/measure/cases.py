@@ -89,9 +89,7 @@ class Workload:
     seed: int = 0
 
 
-def layer_stack(
-    layer: BodyLayer, sizes: Mapping[str, int], inputs: tuple[str, ...], copies: int
-) -> Architecture:
+def layer_stack(layer: BodyLayer, sizes: Mapping[str, int], inputs: tuple[str, ...], copies: int) -> Architecture:
     """``copies`` of a layer at the given sizes, one after another, behind an input ``hidden``."""
     name, own = layer.place.layer.name, dict(sizes)
     table = {layer.stream: own.pop(WIDTH)} | {axis: own.pop(axis) for axis, _ in layer.shared}

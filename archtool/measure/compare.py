@@ -94,9 +94,7 @@ class LatencyRow:
         )
 
 
-def bench_models(
-    models: Mapping[str, Checkpoint], plan: BenchPlan, progress: Progress = SILENT
-) -> list[LatencyResult]:
+def bench_models(models: Mapping[str, Checkpoint], plan: BenchPlan, progress: Progress = SILENT) -> list[LatencyResult]:
     """Measure checkpoints in turns, runtime by runtime; the first is what the others are compared with.
 
     Raises:

@@ -38,9 +38,7 @@ def example_inputs(arch: Architecture, batch: int, length: int, seed: int = 0) -
         raise InputError(f"no example inputs are known for the inputs {', '.join(arch.inputs)}")
     longest = int(arch.fact.get("max_positions", length))
     if length > longest:
-        raise InputError(
-            f"length {length} is more than the model's {longest} positions", "Give a shorter --length."
-        )
+        raise InputError(f"length {length} is more than the model's {longest} positions", "Give a shorter --length.")
     allowed = torch.tensor(sorted(set(range(arch.size["vocab"])) - padding_ids(arch)))
     ids_BT = allowed[torch.randint(len(allowed), (batch, length), generator=generator)]
     return {"input_ids": ids_BT} | ({"attention_mask": torch.ones_like(ids_BT)} if is_masked(arch) else {})

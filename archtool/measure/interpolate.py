@@ -26,12 +26,8 @@ def interpolate(grid: Grid, sizes: Mapping[str, int], name: str) -> float:
     points = [dict(point) for point in grid if [axis for axis, _ in point] == axes]
     if not points:
         known = sorted({", ".join(axis for axis, _ in point) or "none" for point in grid})
-        raise InputError(
-            f"{name} was never measured over the axes {axes}; measured axes: {known or 'nothing'}"
-        )
-    brackets = [
-        _bracket(sorted({point[axis] for point in points}), sizes[axis], f"{name}: {axis}") for axis in axes
-    ]
+        raise InputError(f"{name} was never measured over the axes {axes}; measured axes: {known or 'nothing'}")
+    brackets = [_bracket(sorted({point[axis] for point in points}), sizes[axis], f"{name}: {axis}") for axis in axes]
     value = 0.0
     for corner in itertools.product(*brackets):
         key = tuple(zip(axes, (size for size, _ in corner), strict=True))

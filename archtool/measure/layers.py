@@ -98,9 +98,7 @@ def _body_layer(place: Place, tokens: int) -> BodyLayer:
     local = {axis.removeprefix(f"{place.name}."): place.site.sizes[axis] for axis in others}
     shared = tuple(sorted((a, place.site.sizes[a]) for a in others if not a.startswith(f"{place.name}.")))
     sizes = {**local, WIDTH: stream.size(place.site.sizes)}
-    return BodyLayer(
-        layer_signature(place.layer, tokens), tuple(sorted(sizes.items())), place, tokens, shared
-    )
+    return BodyLayer(layer_signature(place.layer, tokens), tuple(sorted(sizes.items())), place, tokens, shared)
 
 
 def layer_signature(layer: Layer, tokens: int) -> str:
@@ -141,6 +139,4 @@ def _describe(value: Any) -> str:
 def require_body(split: Split) -> None:
     """Raise `InputError` where no layer can be measured alone."""
     if not split.body:
-        raise InputError(
-            "no layer of this architecture can be measured alone", "Measure the whole model instead."
-        )
+        raise InputError("no layer of this architecture can be measured alone", "Measure the whole model instead.")

@@ -71,9 +71,7 @@ def machine() -> Machine:
     affinity = getattr(os, "sched_getaffinity", None)
     cores = len(affinity(0)) if affinity else os.cpu_count() or 1
     memory_bytes = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    return Machine(
-        _cpu_name(), cores, round(memory_bytes / 2**30), f"{platform.system()} {platform.machine()}"
-    )
+    return Machine(_cpu_name(), cores, round(memory_bytes / 2**30), f"{platform.system()} {platform.machine()}")
 
 
 def _cpu_name() -> str:

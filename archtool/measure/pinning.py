@@ -41,9 +41,7 @@ def _set_cores(cores: Collection[int] | None) -> set[int] | None:
     try:
         os.sched_setaffinity(0, cores)
     except OSError as error:
-        raise UsageError(
-            f"cores {sorted(cores)} are not usable; this process has {sorted(before)}"
-        ) from error
+        raise UsageError(f"cores {sorted(cores)} are not usable; this process has {sorted(before)}") from error
     return before
 
 

@@ -48,9 +48,7 @@ def measure_size(model: Path) -> ShippedSize:
     sizes = {path.relative_to(root).as_posix(): path.stat().st_size for path in files}
     weights = {path.relative_to(root).as_posix() for path in files if path in external or _is_weight(path)}
     if not weights:
-        raise InputError(
-            f"{model} holds no weight file", hint=f"known endings: {', '.join(sorted(_WEIGHT_SUFFIXES))}"
-        )
+        raise InputError(f"{model} holds no weight file", hint=f"known endings: {', '.join(sorted(_WEIGHT_SUFFIXES))}")
     return ShippedSize(
         {name: size for name, size in sizes.items() if name in weights},
         {name: size for name, size in sizes.items() if name not in weights},

@@ -122,9 +122,7 @@ class Bench:
             for session in sessions:
                 session.close()
 
-    def _quietest(
-        self, calls: "Sequence[Callable[[], object]]", reference_ms: float
-    ) -> tuple[tuple[float, ...], ...]:
+    def _quietest(self, calls: "Sequence[Callable[[], object]]", reference_ms: float) -> tuple[tuple[float, ...], ...]:
         best: tuple[tuple[float, ...], ...] = ()
         slowdown = float("inf")
         for done in range(1, MAX_WINDOWS + 1):

@@ -94,9 +94,7 @@ class LatencyStore:
         condition = " AND ".join(f"{field.name} = ?" for field in fields(Scope))
         columns = ", ".join(field.name for field in fields(Entry))
         with self._open() as database:
-            rows = database.execute(
-                f"SELECT {columns} FROM latency WHERE {condition}", astuple(scope)
-            ).fetchall()
+            rows = database.execute(f"SELECT {columns} FROM latency WHERE {condition}", astuple(scope)).fetchall()
         return sorted(Entry(row[0], _read_sizes(row[1]), *row[2:]) for row in rows)
 
     def add(self, scope: Scope, entry: Entry) -> Entry:

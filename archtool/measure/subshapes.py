@@ -14,9 +14,7 @@ _MULTIPLE = 8
 """Large axes take multiples of this, as people choose them."""
 
 
-def random_subshapes(
-    arch: Architecture, grid: Grid, length: int, count: int, seed: int = 0
-) -> list[Architecture]:
+def random_subshapes(arch: Architecture, grid: Grid, length: int, count: int, seed: int = 0) -> list[Architecture]:
     """``count`` architectures with fewer blocks and smaller axes, every layer of each inside ``grid``.
 
     Blocks are left out at random (at least half stay); each layer takes its own sizes on the grid's axes, and

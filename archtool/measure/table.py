@@ -218,9 +218,7 @@ class LatencyTable:
         """
         keys = {self._correction_key(model.ops) for model in models}
         if len(keys) != 1 or None in keys:
-            raise InputError(
-                "calibration needs models with one and the same operator that is measured as a whole"
-            )
+            raise InputError("calibration needs models with one and the same operator that is measured as a whole")
         (key,) = keys
         assert key is not None
         if key not in self._entries:
@@ -279,9 +277,7 @@ class LatencyTable:
         return PredictionError(compute_median(errors_pct), compute_p95(errors_pct), tuple(rows))
 
 
-def _copies(
-    module: "Callable[[], nn.Module]", inputs: "Mapping[str, Tensor]"
-) -> "Callable[[int], nn.Module]":
+def _copies(module: "Callable[[], nn.Module]", inputs: "Mapping[str, Tensor]") -> "Callable[[int], nn.Module]":
     """Copies with weights of their own, chained where outputs can be inputs."""
     chained = can_chain(module, inputs, 2 * MAX_COPIES)
     return lambda count: build_copies(module, inputs, count, chained)
@@ -289,9 +285,7 @@ def _copies(
 
 def guess_dynamic(inputs: "Mapping[str, Tensor]") -> dict[str, dict[int, str]]:
     """Axis 0 is the batch; axis 1 the length in (B, T) of integers and (B, T, D) of numbers."""
-    has_length = {
-        name: value.ndim == (3 if value.is_floating_point() else 2) for name, value in inputs.items()
-    }
+    has_length = {name: value.ndim == (3 if value.is_floating_point() else 2) for name, value in inputs.items()}
     return {name: {0: "batch", 1: "length"} if has_length[name] else {0: "batch"} for name in inputs}
 
 

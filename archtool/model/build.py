@@ -32,8 +32,7 @@ class LayerModule(nn.Module):
     def _add(self, place: Place, part: Part, plan: EncodingPlan) -> None:
         specs = part.tensors()
         encodings = {
-            s.name: plan.of(s.storage or ".".join(filter(None, (place.name, part.name, s.name))))
-            for s in specs
+            s.name: plan.of(s.storage or ".".join(filter(None, (place.name, part.name, s.name)))) for s in specs
         }
         made = primitive(part, place.site.sizes, encodings)
         if isinstance(made, nn.Module):
@@ -148,8 +147,7 @@ def build(architecture: Architecture, seed: int = 0, std: float = 0.02) -> Model
     model = Model(architecture)
     generator = torch.Generator().manual_seed(seed)
     values = {
-        name: _initial(spec.init, _shape_of(model, name), std, generator)
-        for name, spec in stored(architecture).items()
+        name: _initial(spec.init, _shape_of(model, name), std, generator) for name, spec in stored(architecture).items()
     }
     return with_values(model, values.__getitem__)
 
@@ -163,11 +161,7 @@ def with_values(model: Model, value: Callable[[str], Tensor]) -> Model:
 
 
 def _shape_of(model: Model, name: str) -> torch.Size:
-    return (
-        model.get_parameter(name).shape
-        if name in dict(model.named_parameters())
-        else model.get_buffer(name).shape
-    )
+    return model.get_parameter(name).shape if name in dict(model.named_parameters()) else model.get_buffer(name).shape
 
 
 def _initial(kind: str, shape: torch.Size, std: float, generator: torch.Generator) -> Tensor:

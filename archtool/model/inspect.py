@@ -62,7 +62,9 @@ def layer_rows(checkpoint: Checkpoint, length: int = 64) -> Iterator[LayerRow]:
         parameters = sum(math.prod(shape(s, arch)) for s in specs if s.kind is Kind.PARAMETER)
         size_bytes = sum(_stored(checkpoint, s) for s in specs)
         bits = 8 * size_bytes / parameters if parameters else 0.0
-        yield LayerRow(_name(row.place), _kind(row.place), _sizes(checkpoint, row.place), parameters, size_bytes, bits, row.macs)
+        yield LayerRow(
+            _name(row.place), _kind(row.place), _sizes(checkpoint, row.place), parameters, size_bytes, bits, row.macs
+        )
 
 
 def _name(place: Place) -> str:

@@ -43,7 +43,6 @@ class Norm(nn.Module):
             return (normed * (self.offset + self.weight.to(wide.dtype))).to(x.dtype)
         return self.weight * normed.to(x.dtype)
 
-
     def _batch_norm(self, x: Tensor) -> Tensor:
         mean, variance = self.get_buffer("running_mean"), self.get_buffer("running_var")
         flat_ND = x.reshape(-1, x.shape[-1])

@@ -120,9 +120,7 @@ def _reordered(tensor: Tensor, head: int, outer: int, inner: int) -> Tensor:
     return torch.cat((turned, plain), dim=1).flatten(0, 1)
 
 
-def promoted(
-    views: Mapping[str, View], store: TensorStore, groups: Sequence[Sequence[str]]
-) -> dict[str, View]:
+def promoted(views: Mapping[str, View], store: TensorStore, groups: Sequence[Sequence[str]]) -> dict[str, View]:
     """Views of one dtype within each group: the widest that the files hold (their tensors are saved together)."""
     found = dict(views)
     for group in groups:

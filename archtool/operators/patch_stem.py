@@ -47,9 +47,7 @@ class PatchStem(Operator):
     def parts(self, site: Site) -> tuple[Part, ...]:
         """``patches`` convolution, one vector per extra token, ``position`` table (tokens, width)."""
         width = dim(self.width)
-        parts: list[Part] = [
-            Conv2d("patches", width, dim(self.channels), self.patch, self.patch, bias=self.bias)
-        ]
+        parts: list[Part] = [Conv2d("patches", width, dim(self.channels), self.patch, self.patch, bias=self.bias)]
         parts += [Vector(name, (width,), (Role.PRODUCES,)) for name in self.tokens]
         if self.positions:
             parts.append(Vector("position", (site.dim("positions"), width), (Role.INDEX, Role.PRODUCES)))

@@ -36,7 +36,12 @@ class Pool(Operator):
 
     def refuses(self, axis: str, keep: Any) -> str:
         """The padding token marks the last real one, so it must stay where it is."""
-        if self.mode != "last" or self.pad_id < 0 or axis != "vocab" or self.pad_id in tuple(keep)[: self.pad_id + 1][-1:]:
+        if (
+            self.mode != "last"
+            or self.pad_id < 0
+            or axis != "vocab"
+            or self.pad_id in tuple(keep)[: self.pad_id + 1][-1:]
+        ):
             return ""
         return f"vocabulary entry {self.pad_id} is the padding token that marks the last real token"
 

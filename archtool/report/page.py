@@ -29,9 +29,7 @@ def render_html(report: Report, extra_panels: Sequence[Panel] = ()) -> str:
     names = {panel.name for panel in extra_panels}
     drawn = [(panel, _body(panel, report, panel.name in names)) for panel in panels(extra_panels)]
     shown = [(panel, body) for panel, body in drawn if body is not None]
-    main = tag(
-        "main", overview.render(report), _contents([panel for panel, _ in shown]), map(_section, shown)
-    )
+    main = tag("main", overview.render(report), _contents([panel for panel, _ in shown]), map(_section, shown))
     body = tag("body", tag("div", main, _footer(), class_="page"), json_block(dumps(report), "metrics"))
     return f"<!DOCTYPE html>\n{tag('html', _head(report), body, lang='en')}\n"
 

@@ -68,9 +68,7 @@ def _table(rows: tuple[Row, ...], compared: bool) -> "Table":
 def _cells(row: Row, compared: bool) -> list["Text"]:
     from rich.text import Text
 
-    label = Text(
-        row.label[:1].lower() + row.label[1:] if row.group == "sizes" else row.label.removeprefix("Latency, ")
-    )
+    label = Text(row.label[:1].lower() + row.label[1:] if row.group == "sizes" else row.label.removeprefix("Latency, "))
     after = Text(_value(row.child, row.child_error, row.kind), style="bold")
     if not compared:
         return [label, after]

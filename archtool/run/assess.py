@@ -102,9 +102,7 @@ def measured(module: Model, data: Data, checkpoint: Checkpoint, context: Context
     return {name: _entry(found, name) for name in found.values}
 
 
-def _agreement(
-    module: Model, parent: Model, data: Data, checkpoint: Checkpoint, context: Context
-) -> dict[str, Any]:
+def _agreement(module: Model, parent: Model, data: Data, checkpoint: Checkpoint, context: Context) -> dict[str, Any]:
     from archtool.evaluate.registry import evaluate, find_task
 
     if data.task not in find_task("agreement").data:

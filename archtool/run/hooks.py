@@ -114,7 +114,9 @@ def verified(folder: Path) -> Exception | None:
     if not bad:
         return None
     why = bad[0].error or f"differs by {bad[0].max_abs_diff:.3g} (tolerance {bad[0].tolerance:g})"
-    return MismatchError(f"the written model, loaded by {bad[0].runtime}: {why}", "Do not use it; the report has details.")
+    return MismatchError(
+        f"the written model, loaded by {bad[0].runtime}: {why}", "Do not use it; the report has details."
+    )
 
 
 HOOKS = Hooks(open_model, save_state, load_state, finish, save_edits, replay)

@@ -8,8 +8,19 @@ from pathlib import Path
 from typing import Any
 
 from archtool.report import (
-    BudgetCheck, Command, ExportCheck, LatencySample, LayerRow, Metric, Provenance, Report, Skipped, Snapshot,
-    StepRecord, TensorRow, latency_sample,
+    BudgetCheck,
+    Command,
+    ExportCheck,
+    LatencySample,
+    LayerRow,
+    Metric,
+    Provenance,
+    Report,
+    Skipped,
+    Snapshot,
+    StepRecord,
+    TensorRow,
+    latency_sample,
 )  # fmt: skip
 
 STRUCTURES = ("kv", "group", "qk", "pairs", "v", "hidden")
@@ -140,9 +151,7 @@ def _budgets(records: Mapping[str, Any]) -> Iterator[BudgetCheck]:
         )
 
 
-def _layers(
-    parent: Mapping[str, Any], child: Mapping[str, Any], scores: Mapping[str, float]
-) -> Iterator[LayerRow]:
+def _layers(parent: Mapping[str, Any], child: Mapping[str, Any], scores: Mapping[str, float]) -> Iterator[LayerRow]:
     """Kept and original size of every narrowed structure; blocks that are gone have kept 0."""
     for axis, original in parent.get("sizes", {}).items():
         block, _, rest = axis.partition(".")

@@ -56,9 +56,7 @@ class Feed:
         import torch
 
         rows = torch.from_numpy(positions)
-        inputs, targets = (
-            {k: v[rows] for k, v in part.items()} for part in (self._whole.inputs, self._whole.targets)
-        )
+        inputs, targets = ({k: v[rows] for k, v in part.items()} for part in (self._whole.inputs, self._whole.targets))
         return replace(self._whole, inputs=inputs, targets=targets, positions=rows)
 
     def positions(self, number: int) -> "NDArray[Any]":
@@ -81,9 +79,7 @@ class Feed:
         return self._passes[number]
 
     def _batches(self, number: int) -> Batches:
-        return Batches(
-            self.data, self.batch_size, order="shuffled", seed=self.seed, epoch=number, device=self.device
-        )
+        return Batches(self.data, self.batch_size, order="shuffled", seed=self.seed, epoch=number, device=self.device)
 
     def _fits(self) -> bool:
         """Whether all examples have one shape and may stay in memory as tensors."""

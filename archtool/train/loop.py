@@ -221,9 +221,7 @@ class _Loop:
 
     def _save(self) -> None:
         if self.work is not None and self.accelerator.is_main_process:
-            state = TrainState(
-                self.step, self.elapsed_s, self.plain.state_dict(), self.optimizer.state_dict()
-            )
+            state = TrainState(self.step, self.elapsed_s, self.plain.state_dict(), self.optimizer.state_dict())
             save_state(self.work, state, self.key)
 
     def _restore(self) -> int:

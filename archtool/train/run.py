@@ -52,9 +52,7 @@ def train(
     return stored_as_before(from_module(checkpoint, module), checkpoint), result
 
 
-def distillation(
-    parent: Checkpoint, device: str = "cpu", temperature: float = 2.0, weight: float = 1.0
-) -> Term:
+def distillation(parent: Checkpoint, device: str = "cpu", temperature: float = 2.0, weight: float = 1.0) -> Term:
     """The term that pulls a model to its parent."""
     from archtool.train.objectives.distill import Distillation
 
@@ -108,7 +106,6 @@ def stored_as_before(trained: Checkpoint, original: Checkpoint) -> Checkpoint:
     from archtool.model.lazy import Held, load
 
     weights: Mapping[str, Lazy] = {
-        name: Held(load(lazy).to(torch_dtype(original.weights[name].dtype)))
-        for name, lazy in trained.weights.items()
+        name: Held(load(lazy).to(torch_dtype(original.weights[name].dtype))) for name, lazy in trained.weights.items()
     }
     return replace(trained, weights=weights)

@@ -64,7 +64,5 @@ def load_state(folder: Path, key: str) -> TrainState | None:
         return None
     found = torch.load(path, map_location="cpu", weights_only=True)
     if found.pop("key") != key:
-        raise UsageError(
-            f"{path} is the state of another training run", "give another folder, or delete the file"
-        )
+        raise UsageError(f"{path} is the state of another training run", "give another folder, or delete the file")
     return TrainState(**found)

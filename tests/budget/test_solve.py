@@ -44,7 +44,9 @@ def test_both_solvers_reach_the_brute_force_optimum(sites, limit):
 
 def test_two_limits_at_once():
     rng = random.Random(0)
-    sites = [[Choice(rng.random(), {"a": rng.randint(1, 9), "b": rng.randint(1, 9)}) for _ in range(4)] for _ in range(5)]
+    sites = [
+        [Choice(rng.random(), {"a": rng.randint(1, 9), "b": rng.randint(1, 9)}) for _ in range(4)] for _ in range(5)
+    ]
     limits = {"a": 22.0, "b": 22.0}
     best = min(
         sum(c.loss for c in combo)

@@ -17,9 +17,7 @@ REPO = Path(__file__).parents[2]
 
 def run_python(code: str, *args: str | Path) -> subprocess.CompletedProcess[str]:
     env = {**os.environ, "PYTHONPATH": str(REPO)}
-    return subprocess.run(
-        [sys.executable, "-c", code, *map(str, args)], env=env, capture_output=True, text=True
-    )
+    return subprocess.run([sys.executable, "-c", code, *map(str, args)], env=env, capture_output=True, text=True)
 
 
 def names(folder: Path) -> list[str]:
@@ -206,9 +204,7 @@ def test_full_disk_is_a_resource_error_and_leaves_nothing(tmp_path, nbytes):
 
 def test_require_free_names_both_sizes(tmp_path):
     require_free(tmp_path / "not/yet", 1)
-    with pytest.raises(
-        ResourceError, match=r"needs 1,000,000,000,000,000,000 bytes, but only [\d,]+ are free"
-    ):
+    with pytest.raises(ResourceError, match=r"needs 1,000,000,000,000,000,000 bytes, but only [\d,]+ are free"):
         require_free(tmp_path / "not/yet", 10**18)
 
 

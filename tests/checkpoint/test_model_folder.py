@@ -26,9 +26,7 @@ def folder(tmp_path: Path) -> Path:
     write_json(root / "config.json", {"model_type": "bert"})
     write_json(root / "modules.json", MODULES)
     write_json(root / "sentence_bert_config.json", {"max_seq_length": 256})
-    write_json(
-        root / "1_Pooling/config.json", {"pooling_mode_cls_token": False, "pooling_mode_mean_tokens": True}
-    )
+    write_json(root / "1_Pooling/config.json", {"pooling_mode_cls_token": False, "pooling_mode_mean_tokens": True})
     (root / "2_Normalize").mkdir()
     for name in (
         "tokenizer.json",
@@ -52,9 +50,7 @@ def test_sidecars_travel_and_code_does_not(folder, tmp_path):
     target = tmp_path / "copy"
     target.mkdir()
     assert copy_sidecars(folder, target) == expected == sidecars(target)
-    assert all(
-        (target / n).read_bytes() == (folder / n).read_bytes() for n in expected if not n.endswith("/")
-    )
+    assert all((target / n).read_bytes() == (folder / n).read_bytes() for n in expected if not n.endswith("/"))
     assert not list(target.rglob("*.py"))
 
 
@@ -84,9 +80,7 @@ def test_other_pooling_is_refused(folder, config):
         pooling(folder)
 
 
-@pytest.mark.parametrize(
-    "modules", [{"a": 1}, [{"path": "x"}], [{"path": "../1_Pooling", "type": "a.Pooling"}]]
-)
+@pytest.mark.parametrize("modules", [{"a": 1}, [{"path": "x"}], [{"path": "../1_Pooling", "type": "a.Pooling"}]])
 def test_wrong_modules_are_refused(folder, modules):
     write_json(folder / "modules.json", modules)
     with pytest.raises(InputError, match=r"modules\.json is not a list of modules"):
@@ -102,9 +96,7 @@ def test_config_errors_name_the_place(folder):
     assert (caught.value.where.line, caught.value.where.column, caught.value.where.text) == (3, 7, '  "b" 2')
 
 
-@pytest.mark.parametrize(
-    ("content", "fact"), [(b"[1]", "not a JSON object"), (b"\xff", "not UTF-8"), (b"", ":1:1:")]
-)
+@pytest.mark.parametrize(("content", "fact"), [(b"[1]", "not a JSON object"), (b"\xff", "not UTF-8"), (b"", ":1:1:")])
 def test_config_that_is_no_object_is_refused(folder, content, fact):
     (folder / "config.json").write_bytes(content)
     with pytest.raises(InputError, match=fact):

@@ -48,18 +48,14 @@ def headers_of(store: TensorStore) -> list[TensorHeader]:
 
 
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(
-    table=tables, metadata=st.dictionaries(st.text(max_size=5), st.text(max_size=5), min_size=1, max_size=1)
-)
+@given(table=tables, metadata=st.dictionaries(st.text(max_size=5), st.text(max_size=5), min_size=1, max_size=1))
 def test_rewriting_gives_the_librarys_bytes(tmp_path, table, metadata):
     tensors = {name: torch.ones(shape).to(dtype) for name, (dtype, shape) in table.items()}
     source, again = tmp_path / "a.safetensors", tmp_path / "b.safetensors"
     save_file(tensors, source, metadata=metadata)
     store = open_store(source)
     for order in (None, store.shards[0].names):
-        written = write_safetensors(
-            again, headers_of(store)[::-1], store.chunks, store.shards[0].metadata, order=order
-        )
+        written = write_safetensors(again, headers_of(store)[::-1], store.chunks, store.shards[0].metadata, order=order)
         assert again.read_bytes() == source.read_bytes()
         assert written.size_bytes == source.stat().st_size
         assert written.sha256 == hashlib.sha256(source.read_bytes()).hexdigest()
@@ -71,8 +67,7 @@ def constant(headers: list[TensorHeader], value: int = 1) -> dict[str, list[byte
 
 def test_given_order_is_kept_and_new_names_follow(tmp_path):
     headers = [
-        TensorHeader(name, dtype, (2,))
-        for name, dtype in [("z", "I8"), ("n", "F64"), ("a", "F32"), ("m", "I8")]
+        TensorHeader(name, dtype, (2,)) for name, dtype in [("z", "I8"), ("n", "F64"), ("a", "F32"), ("m", "I8")]
     ]
     path = tmp_path / "x.safetensors"
     write_safetensors(path, headers, constant(headers).__getitem__, {}, order=["z", "a"])
@@ -138,9 +133,7 @@ def test_one_shard_has_no_index(tmp_path):
 
 def test_shards_and_index_are_as_transformers_writes_them(tmp_path):
     headers = [TensorHeader(name, "F32", (2, 2)) for name in "abc"]
-    written = write_shards(
-        tmp_path, plan_shards(headers, 32), constant(headers).__getitem__, {"format": "pt"}
-    )
+    written = write_shards(tmp_path, plan_shards(headers, 32), constant(headers).__getitem__, {"format": "pt"})
     index = json.loads((tmp_path / "model.safetensors.index.json").read_text())
     assert index["metadata"] == {"total_size": 48}
     first, second = "model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"

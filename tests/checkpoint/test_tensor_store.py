@@ -39,26 +39,19 @@ def raw_bytes(tensor: torch.Tensor) -> bytes:
 
 def run_python(code: str, *args: str | Path) -> subprocess.CompletedProcess[str]:
     env = {**os.environ, "PYTHONPATH": str(REPO), "OMP_NUM_THREADS": "1"}
-    return subprocess.run(
-        [sys.executable, "-c", code, *map(str, args)], env=env, capture_output=True, text=True
-    )
+    return subprocess.run([sys.executable, "-c", code, *map(str, args)], env=env, capture_output=True, text=True)
 
 
 entries = st.tuples(st.sampled_from(sorted(DTYPES)), st.lists(st.integers(0, 4), max_size=3).map(tuple))
-tables = st.dictionaries(
-    st.text(min_size=1, max_size=8).filter(lambda n: n != "__metadata__"), entries, max_size=6
-)
-relaxed = settings(
-    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+tables = st.dictionaries(st.text(min_size=1, max_size=8).filter(lambda n: n != "__metadata__"), entries, max_size=6)
+relaxed = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 @relaxed
 @given(table=tables)
 def test_store_reads_what_the_library_wrote(tmp_path, table):
     tensors = {
-        name: random_tensor(DTYPES[dtype], shape, seed)
-        for seed, (name, (dtype, shape)) in enumerate(table.items())
+        name: random_tensor(DTYPES[dtype], shape, seed) for seed, (name, (dtype, shape)) in enumerate(table.items())
     }
     save_file(tensors, tmp_path / "model.safetensors", metadata={"format": "pt"})
     store = open_store(tmp_path)
@@ -82,9 +75,7 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-@pytest.mark.parametrize(
-    "rows", [slice(0, 3), slice(5, None), slice(-2, None), slice(4, 4), slice(6, 2), slice(2, 99)]
-)
+@pytest.mark.parametrize("rows", [slice(0, 3), slice(5, None), slice(-2, None), slice(4, 4), slice(6, 2), slice(2, 99)])
 def test_row_reads_equal_slices(folder, rows):
     store = open_store(folder)
     whole = torch.arange(40.0).reshape(8, 5)
@@ -120,9 +111,7 @@ def write_sharded(folder: Path, parts: dict[str, dict[str, torch.Tensor]]) -> No
     for filename, tensors in parts.items():
         save_file(tensors, folder / filename, metadata={"format": "pt"})
     weight_map = {name: filename for filename, tensors in parts.items() for name in tensors}
-    (folder / "model.safetensors.index.json").write_text(
-        json.dumps({"metadata": {}, "weight_map": weight_map})
-    )
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": weight_map}))
 
 
 def test_digest_ignores_sharding_but_no_byte(tmp_path):
@@ -173,13 +162,9 @@ def test_sharded_pickles(tmp_path):
     parts = {"p1.bin": {"a": torch.randn(2)}, "p2.bin": {"b": torch.randn(3)}}
     for filename, tensors in parts.items():
         torch.save(tensors, tmp_path / filename)
-    (tmp_path / "pytorch_model.bin.index.json").write_text(
-        json.dumps({"weight_map": {"a": "p1.bin", "b": "p2.bin"}})
-    )
+    (tmp_path / "pytorch_model.bin.index.json").write_text(json.dumps({"weight_map": {"a": "p1.bin", "b": "p2.bin"}}))
     store = open_store(tmp_path)
-    assert torch.equal(store.read("a"), parts["p1.bin"]["a"]) and torch.equal(
-        store.read("b"), parts["p2.bin"]["b"]
-    )
+    assert torch.equal(store.read("a"), parts["p1.bin"]["a"]) and torch.equal(store.read("b"), parts["p2.bin"]["b"])
 
 
 def sparse_checkpoint(folder: Path, shards: int, rows: int) -> int:

@@ -38,9 +38,7 @@ def process(*argv, **environment):
 
 
 def test_a_step_is_a_verb(call, model, tmp_path):
-    code, out, _ = call(
-        "append", model, "--text", "abc", "--times", 2, "--upper", "--words", "x", "--out", "run"
-    )
+    code, out, _ = call("append", model, "--text", "abc", "--times", 2, "--upper", "--words", "x", "--out", "run")
     assert code == 0 and "run/model" in out
     assert (tmp_path / "run" / "model" / "weights.txt").read_text() == "parentABCABC"
     lock = (tmp_path / "run" / "recipe.lock.yaml").read_text()
@@ -149,10 +147,7 @@ def test_a_bug_saves_its_traceback(call, model, monkeypatch, tmp_path):
 def test_plugins_and_doctor_list_the_broken_one(call):
     rows = json.loads(call("plugins", "--json")[1])
     found = {(row["kind"], row["name"]): row["error"] for row in rows}
-    assert (
-        "archtool-fake" in found["operators", "broken"]
-        and "archtool_fake_missing" in found["operators", "broken"]
-    )
+    assert "archtool-fake" in found["operators", "broken"] and "archtool_fake_missing" in found["operators", "broken"]
     assert found["operators", "described"] == "" and found["steps", "append"] == ""
     assert "broken: operators entry" in call("plugins")[1]
     report = json.loads(call("doctor", "--json")[1])
@@ -188,9 +183,7 @@ def test_recipes_commands(call, tmp_path, monkeypatch):
     root.mkdir()
     (root / "small.yaml").write_text("# Small and quick.\nmodel: m\nsteps: [measure]\n")
     monkeypatch.setattr("archtool.config.shipped.recipe_root", lambda: root)
-    assert json.loads(call("recipes", "ls", "--json")[1]) == [
-        {"name": "small", "summary": "Small and quick."}
-    ]
+    assert json.loads(call("recipes", "ls", "--json")[1]) == [{"name": "small", "summary": "Small and quick."}]
     assert call("recipes", "show", "small")[1] == (root / "small.yaml").read_text()
     assert json.loads(call("recipes", "show", "small", "--json")[1])["batch"] == 1
     assert call("recipes", "cp", "small")[0] == 0 and (tmp_path / "small.yaml").exists()
@@ -228,9 +221,7 @@ def test_option_list_does_not_change_unnoticed(call):
     from archtool.cli.app import build
 
     def flags(name):
-        return sorted(
-            flag for p in build(name).params for flag in (*p.opts, *p.secondary_opts) if flag[0] == "-"
-        )
+        return sorted(flag for p in build(name).params for flag in (*p.opts, *p.secondary_opts) if flag[0] == "-")
 
     common = ["--dry-run", "--force", "--json", "--keep-work", "--no-resume", "--out", "--quiet", "--resume"]
     common += ["--seed", "--set", "--verbose", "-o", "-q", "-v"]
@@ -243,9 +234,7 @@ def test_option_list_does_not_change_unnoticed(call):
 
 
 HEAVY = ("torch", "numpy", "pydantic", "yaml", "transformers", "scipy")
-SHOW = (
-    f"import sys; print(','.join(m for m in {HEAVY!r} if m in sys.modules), file=sys.stderr); sys.exit(code)"
-)
+SHOW = f"import sys; print(','.join(m for m in {HEAVY!r} if m in sys.modules), file=sys.stderr); sys.exit(code)"
 
 
 def test_help_and_completion_import_nothing_heavy():
@@ -253,9 +242,7 @@ def test_help_and_completion_import_nothing_heavy():
     done = process("-c", program)
     assert done.returncode == 0 and "append" in done.stdout and done.stderr.strip() == ""
     words = {"_ARCHTOOL_COMPLETE": "complete_bash", "COMP_CWORD": "1"}
-    program = (
-        f"from archtool.cli.main import main\ntry: main()\nexcept SystemExit as e: code = e.code\n{SHOW}"
-    )
+    program = f"from archtool.cli.main import main\ntry: main()\nexcept SystemExit as e: code = e.code\n{SHOW}"
     done = process("-c", program, **words, COMP_WORDS="archtool ap")
     assert done.stdout.split() == ["append"]
     assert done.stderr.strip() in ("", "pydantic")  # Typer's own completion reads options with it

@@ -30,16 +30,13 @@ def test_operators_say_their_axes_and_their_legal_edits(capsys):
 
 def test_a_broken_plugin_is_listed_with_its_error(capsys):
     rows = {row["kind"]: row for row in listed(capsys, "operators")}
-    assert "archtool_fake_missing" in rows["broken"]["error"] and "archtool-fake" == rows["broken"]["package"]
+    assert "archtool_fake_missing" in rows["broken"]["error"] and rows["broken"]["package"] == "archtool-fake"
     assert rows["described"]["error"] == "archtool_fake:DESCRIBED is not an operator"
 
 
 @pytest.mark.parametrize("command", ["families", "operators"])
 def test_tables_are_for_people_and_import_no_torch(command):
-    code = (
-        "import sys; sys.modules['torch'] = None; from archtool.cli import main\n"
-        f"sys.exit(main.run(['{command}']))"
-    )
+    code = f"import sys; sys.modules['torch'] = None; from archtool.cli import main\nsys.exit(main.run(['{command}']))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert ("llama" if command == "families" else "hidden (select)") in done.stdout

@@ -40,9 +40,7 @@ def test_defaults_and_short_forms(tmp_path):
 
 
 def test_all_mistakes_at_once_with_line_and_column(tmp_path):
-    text = (
-        "model: m\nsede: 1\nsteps:\n  - append:\n      txet: a\n      bits: 5\n  - mesure: {}\nbatch: none\n"
-    )
+    text = "model: m\nsede: 1\nsteps:\n  - append:\n      txet: a\n      bits: 5\n  - mesure: {}\nbatch: none\n"
     found = problems(tmp_path, text)
     assert [(line, column) for _, line, column, _ in found] == [
         (2, 1),
@@ -163,11 +161,7 @@ def test_shipped_recipes_by_name_or_path(tmp_path, monkeypatch):
     (tmp_path / "goal").mkdir()
     (tmp_path / "goal" / "small.yaml").write_text("# Small.\nsteps: [measure]\n")
     monkeypatch.setattr("archtool.config.shipped.recipe_root", lambda: tmp_path)
-    assert (
-        find_recipe("goal/small")
-        == find_recipe("recipes/goal/small.yaml")
-        == tmp_path / "goal" / "small.yaml"
-    )
+    assert find_recipe("goal/small") == find_recipe("recipes/goal/small.yaml") == tmp_path / "goal" / "small.yaml"
     with pytest.raises(RecipeError) as caught:
         find_recipe("goal/smal")
     assert "did you mean `goal/small`" in caught.value.hint

@@ -5,7 +5,6 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-
 from typing import ClassVar
 
 import pytest
@@ -14,11 +13,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
+from archtool import builtins
+from archtool import registry as plugins
 from archtool.checkpoint.store import TensorStore, open_store
 from archtool.config.name_table import load_with_names
 from archtool.errors import ErrorList, InputError, RecipeError
-from archtool import builtins
-from archtool import registry as plugins
 from archtool.families import registry
 from archtool.families.llama import Llama
 from archtool.families.names import linear
@@ -123,10 +122,7 @@ def laid_out(tensors, group, flags, pairs):
     def layer(i):
         parts = [tensors[MATRICES[key].format(i=i)] for key in group]
         if flags["rotary"]:
-            parts = [
-                interleaved(part, pairs) if key in "qk" else part
-                for key, part in zip(group, parts, strict=True)
-            ]
+            parts = [interleaved(part, pairs) if key in "qk" else part for key, part in zip(group, parts, strict=True)]
         whole = torch.cat(parts)
         return whole.T if flags["transpose"] else whole
 
@@ -155,9 +151,7 @@ def test_any_layout_reads_back_the_same_model(tmp_path, drawn):
     table = dict(ENDS)
     for key, name in NORMS.items():
         layers = [tensors[name.format(i=i)] for i in range(LAYERS)]
-        made |= (
-            {key: torch.stack(layers)} if stacked_norms else {f"{key}.{i}": t for i, t in enumerate(layers)}
-        )
+        made |= {key: torch.stack(layers)} if stacked_norms else {f"{key}.{i}": t for i, t in enumerate(layers)}
         table |= {key: {"stack": name}} if stacked_norms else {f"{key}.{{i}}": name}
     for group, flags in groups:
         more, row = laid_out(tensors, group, flags, HEAD // 2)
@@ -177,9 +171,7 @@ def test_all_layers_and_parts_in_one_tensor(tmp_path):
     made = plain(tensors)
     norms = [made.pop(f"{key}.{i}") for key in NORMS for i in range(LAYERS)] + [made.pop("nf")]
     table = {key: name for key, name in PLAIN.items() if key.split(".")[0] not in (*NORMS, "nf")}
-    table["norms"] = {
-        "stack": [name.format(i=i) for name in NORMS.values() for i in range(LAYERS)] + [ENDS["nf"]]
-    }
+    table["norms"] = {"stack": [name.format(i=i) for name in NORMS.values() for i in range(LAYERS)] + [ENDS["nf"]]}
     same(original, load_with_names(*write(tmp_path, made | {"norms": torch.stack(norms)}, table)))
 
 
@@ -331,9 +323,7 @@ def test_several_mistakes_come_together(tmp_path):
 
 
 def test_mapped_and_ignored_contradict(tmp_path):
-    complains(
-        failing(tmp_path, PLAIN, ignore=["q.{i}"]), "`q.0` is both mapped and ignored", "remove", '"q.{i}"'
-    )
+    complains(failing(tmp_path, PLAIN, ignore=["q.{i}"]), "`q.0` is both mapped and ignored", "remove", '"q.{i}"')
 
 
 def test_config_beside_the_weights_is_taken(tmp_path):

@@ -87,9 +87,7 @@ def test_calibration_takes_distinct_examples(tmp_path):
     assert len({calibration(data, 2, seed).digest() for seed in range(8)}) > 1
 
 
-@pytest.mark.parametrize(
-    ("count", "length", "stride"), [(10, 4, 4), (10, 4, 2), (9, 4, 1), (3, 8, 8), (5, 4, 3)]
-)
+@pytest.mark.parametrize(("count", "length", "stride"), [(10, 4, 4), (10, 4, 2), (9, 4, 1), (3, 8, 8), (5, 4, 3)])
 def test_windows_score_each_token_once_with_the_right_context(count, length, stride):
     stream = list(range(100, 100 + count))
     scored = []
@@ -122,7 +120,5 @@ def test_import_needs_no_torch():
     import subprocess
     import sys
 
-    code = (
-        "import sys, archtool.data, archtool.evaluate; sys.exit(bool({'torch', 'numpy'} & set(sys.modules)))"
-    )
+    code = "import sys, archtool.data, archtool.evaluate; sys.exit(bool({'torch', 'numpy'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -38,9 +38,7 @@ def test_normalise_channels_and_crop_by_hand():
     torch.testing.assert_close(out[2], torch.tensor([[-0.1, 0.4], [0.0, 0.1]]))
     colour = np.zeros((2, 2, 3), dtype=np.uint8)
     colour[..., 1] = 100
-    torch.testing.assert_close(
-        prepare(colour, ImagePreprocess(channels=1, rescale=1.0)), torch.full((1, 2, 2), 58.7)
-    )
+    torch.testing.assert_close(prepare(colour, ImagePreprocess(channels=1, rescale=1.0)), torch.full((1, 2, 2), 58.7))
     large = np.arange(36, dtype=np.uint8).reshape(6, 6)
     out = prepare(large, ImagePreprocess(crop=(2, 4), rescale=1.0))
     assert out[0].tolist() == large[2:4, 1:5].tolist()

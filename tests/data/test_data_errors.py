@@ -67,9 +67,7 @@ def test_wrong_columns_list_those_that_exist(tmp_path):
 
 def test_label_column_missing(tmp_path, words_folder):  # noqa: F811
     path = write_lines(tmp_path / "x.csv", "text,stars", "a,1")
-    fails(
-        InputError, DataSpec(str(path), "text-classification"), words_folder, says=["label"], hint=["stars"]
-    )
+    fails(InputError, DataSpec(str(path), "text-classification"), words_folder, says=["label"], hint=["stars"])
 
 
 def test_score_that_is_no_number_names_its_line(tmp_path, words_folder):  # noqa: F811

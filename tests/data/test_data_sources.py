@@ -43,10 +43,7 @@ def test_folder_without_val_takes_it_from_train_disjointly(tmp_path):
         write_idx(tmp_path / f"{split}-images-idx3-ubyte", IMAGES)
         write_idx(tmp_path / f"{split}-labels-idx1-ubyte", LABELS)
     fractions = (0.6, 0.4, 0.0)
-    parts = [
-        load_data(DataSpec(str(tmp_path), split=split, fractions=fractions)).rows
-        for split in ("train", "val")
-    ]
+    parts = [load_data(DataSpec(str(tmp_path), split=split, fractions=fractions)).rows for split in ("train", "val")]
     assert [len(part) for part in parts] == [3, 2]
     assert sorted(np.concatenate(parts)) == [0, 1, 2, 3, 4]
     whole = load_data(DataSpec(str(tmp_path), split="train", fractions=(1, 0, 0)))

@@ -58,9 +58,7 @@ def test_similarity_of_a_subset_equals_a_naive_loop():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("split", "spearman", "pearson"), [("val", 0.86716, 0.86962), ("test", 0.82032, 0.82741)]
-)
+@pytest.mark.parametrize(("split", "spearman", "pearson"), [("val", 0.86716, 0.86962), ("test", 0.82032, 0.82741)])
 def test_stsb_reference(split, spearman, pearson):
     model, folder = minilm()
     data = load_data(DataSpec(str(shared("stsb")), split=split), folder)

@@ -31,9 +31,7 @@ MODELS = {
     "vit": lambda: tf.ViTForImageClassification(tf.ViTConfig(**IMAGE, num_labels=5)),
     "deit": lambda: tf.DeiTForImageClassificationWithTeacher(tf.DeiTConfig(**IMAGE, num_labels=5)),
     "llama": lambda: tf.LlamaForCausalLM(tf.LlamaConfig(**DECODER)),
-    "llama-class": lambda: tf.LlamaForSequenceClassification(
-        tf.LlamaConfig(**DECODER, num_labels=3, pad_token_id=0)
-    ),
+    "llama-class": lambda: tf.LlamaForSequenceClassification(tf.LlamaConfig(**DECODER, num_labels=3, pad_token_id=0)),
     "mistral": lambda: tf.MistralForCausalLM(tf.MistralConfig(**DECODER, sliding_window=5)),
     "qwen2": lambda: tf.Qwen2ForCausalLM(
         tf.Qwen2Config(**{k: v for k, v in DECODER.items() if k != "head_dim"}, tie_word_embeddings=True)
@@ -42,9 +40,7 @@ MODELS = {
     "phi3": lambda: tf.Phi3ForCausalLM(
         tf.Phi3Config(**{k: v for k, v in DECODER.items() if k != "head_dim"}, pad_token_id=0)
     ),
-    "gpt2": lambda: tf.GPT2LMHeadModel(
-        tf.GPT2Config(vocab_size=61, n_embd=48, n_layer=3, n_head=4, n_positions=64)
-    ),
+    "gpt2": lambda: tf.GPT2LMHeadModel(tf.GPT2Config(vocab_size=61, n_embd=48, n_layer=3, n_head=4, n_positions=64)),
     "qwen3": lambda: tf.Qwen3ForCausalLM(tf.Qwen3Config(**DECODER)),
 }
 

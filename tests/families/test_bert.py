@@ -70,9 +70,7 @@ def test_outputs_equal_transformers(name, extra, options, tmp_path):
     check_unknown_key(Bert(), config, tensors)
     if not options:
         inputs = _inputs()[2]
-        check_loads(
-            Bert(), arch, tensors, model, type(reference), transformers.BertConfig, inputs, tmp_path / "b"
-        )
+        check_loads(Bert(), arch, tensors, model, type(reference), transformers.BertConfig, inputs, tmp_path / "b")
 
 
 def test_outputs_are_those_of_the_heads(tmp_path):
@@ -112,9 +110,7 @@ def test_old_norm_names_and_position_ids(tmp_path):
     old["cls.predictions.decoder.weight"] = tensors["bert.embeddings.word_embeddings.weight"].clone()
     model, arch = ours(Bert(), config, old)
     compared(reference, model, _inputs()[1])
-    assert Bert().carried("bert.embeddings.position_ids") and not Bert().carried(
-        "bert.embeddings.LayerNorm.gamma"
-    )
+    assert Bert().carried("bert.embeddings.position_ids") and not Bert().carried("bert.embeddings.LayerNorm.gamma")
     assert "cls.predictions.decoder.weight" in {e.file for e in Bert().names(arch)}
 
 

@@ -41,15 +41,11 @@ def _reference(t, image_BCHW, heads, tokens=("cls_token",), pool="token", embed_
 
 def _head(t, hidden, extra, pool):
     if "head_dist.weight" in t:
-        both = (
-            hidden[:, i] @ t[f"{h}.weight"].T + t[f"{h}.bias"] for i, h in enumerate(("head", "head_dist"))
-        )
+        both = (hidden[:, i] @ t[f"{h}.weight"].T + t[f"{h}.bias"] for i, h in enumerate(("head", "head_dist")))
         return {"logits": sum(both) / 2}
     pooled = hidden[:, extra:].mean(1) if pool == "avg" else hidden[:, 0]
     pooled = _norm(pooled, t, "fc_norm") if "fc_norm.weight" in t else pooled
-    return {"pooled": pooled} | (
-        {"logits": pooled @ t["head.weight"].T + t["head.bias"]} if "head.weight" in t else {}
-    )
+    return {"pooled": pooled} | ({"logits": pooled @ t["head.weight"].T + t["head.bias"]} if "head.weight" in t else {})
 
 
 def _norm(x, t, name):

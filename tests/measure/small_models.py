@@ -27,9 +27,7 @@ class Block(nn.Module):
 
 
 class TextModel(nn.Module):
-    def __init__(
-        self, blocks: int = 1, width: int = 16, heads: int = 2, ffn: int = 32, vocab: int = 50
-    ) -> None:
+    def __init__(self, blocks: int = 1, width: int = 16, heads: int = 2, ffn: int = 32, vocab: int = 50) -> None:
         super().__init__()
         self.tokens, self.positions = nn.Embedding(vocab, width), nn.Embedding(64, width)
         self.blocks = nn.ModuleList(Block(width, heads, ffn) for _ in range(blocks))

@@ -62,9 +62,7 @@ def test_body_and_frame_make_the_whole(family):
     assert len(parts.body) == 6 and len({layer.signature for layer in parts.body}) == 2
     assert [layer.place.block.name for layer in parts.body] == ["b0", "b0", "b1", "b1", "b2", "b2"]
     assert not {"b0", "b1", "b2"} & set(parts.frame.index)
-    assert build(parts.frame)(**example_inputs(parts.frame, 2, 9)).keys() == {
-        name for name, _ in arch.outputs
-    }
+    assert build(parts.frame)(**example_inputs(parts.frame, 2, 9)).keys() == {name for name, _ in arch.outputs}
     assert all(layer.tokens == (9 if "input_ids" in arch.inputs else layer.tokens) for layer in parts.body)
 
 
@@ -87,9 +85,7 @@ def test_a_stack_of_copies_computes_what_the_layers_compute_in_the_model(family)
 
     for _ in range(2):
         ctx = Context({"input_ids": ids, "attention_mask": ids}, None)
-        expected = run_layer(
-            model.get_submodule(layer.place.name), layer.place.layer, expected, expected, ctx
-        )
+        expected = run_layer(model.get_submodule(layer.place.name), layer.place.layer, expected, expected, ctx)
     assert torch.allclose(copies(hidden=hidden, input_ids=ids, attention_mask=ids)["stream"], expected)
 
 
@@ -102,9 +98,7 @@ def test_signatures_leave_out_what_changes_no_kernel():
     def changed(op_changes, layer_changes):
         layer = block.layers[0]
         layer = dataclasses.replace(layer, op=dataclasses.replace(layer.op, **op_changes), **layer_changes)
-        blocks = tuple(
-            dataclasses.replace(b, layers=(layer, *b.layers[1:])) if b is block else b for b in bert.blocks
-        )
+        blocks = tuple(dataclasses.replace(b, layers=(layer, *b.layers[1:])) if b is block else b for b in bert.blocks)
         return split(dataclasses.replace(bert, blocks=blocks), 9).body[0].signature
 
     assert changed({"scale": 0.123}, {}) == attn.signature
@@ -112,9 +106,7 @@ def test_signatures_leave_out_what_changes_no_kernel():
     assert changed({"causal": True}, {}) != attn.signature
     assert changed({"softcap": 30.0}, {}) != attn.signature
     assert changed({}, {"post": None}) != attn.signature
-    assert frame_signature(split(bert, 9).frame) != frame_signature(
-        split(tiny("distilbert").architecture, 9).frame
-    )
+    assert frame_signature(split(bert, 9).frame) != frame_signature(split(tiny("distilbert").architecture, 9).frame)
 
 
 def test_sizes_are_named_alike_wherever_a_layer_stands():
@@ -157,9 +149,7 @@ def test_tied_and_stageless_layers_stay_in_the_frame():
 
 def test_layers_without_an_operator_are_cases_too():
     arch = drop(tiny("bert").architecture, Drop("b1", "attn"))
-    assert arch.block("b1").layers[0] == Layer(
-        "attn", None, post=arch.block("b0").layers[0].post, residual=False
-    )
+    assert arch.block("b1").layers[0] == Layer("attn", None, post=arch.block("b0").layers[0].post, residual=False)
     norm = split(arch, 9).body[2]
     assert dict(norm.sizes) == {WIDTH: 24}
     assert build(layer_stack(norm, dict(norm.sizes), (), 3))(hidden=torch.ones(1, 9, 24))["stream"].shape == (

@@ -39,9 +39,7 @@ def test_text_graph_equals_torch_on_shapes_it_was_not_exported_with(text, shape)
 
 def test_graph_records_order_opset_and_dynamic_axes(text):
     graph = onnx.load(text[1])
-    metadata = {
-        item.key: json.loads(item.value) for item in graph.metadata_props if item.key.startswith("archtool")
-    }
+    metadata = {item.key: json.loads(item.value) for item in graph.metadata_props if item.key.startswith("archtool")}
     assert metadata == {
         "archtool.inputs": ["input_ids", "attention_mask"],
         "archtool.outputs": ["hidden", "pooled"],
@@ -73,9 +71,7 @@ def test_weights_above_the_limit_go_to_a_file_beside(tmp_path, monkeypatch):
 
 class FixedLength(nn.Module):
     def forward(self, series):
-        return {
-            "forecast": series + torch.arange(series.shape[1] if series.shape[1] == 4 else 0)[None, :, None]
-        }
+        return {"forecast": series + torch.arange(series.shape[1] if series.shape[1] == 4 else 0)[None, :, None]}
 
 
 class ListModel(nn.Module):

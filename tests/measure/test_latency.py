@@ -103,9 +103,7 @@ def test_pinning_restores_threads_and_refuses_none():
 @pytest.mark.parametrize("runtime", ["torch", "onnxruntime"])
 def test_grid_measures_real_models(runtime):
     models = {"two": TextModel(blocks=2).eval(), "one": TextModel(blocks=1).eval()}
-    results = measure_grid(
-        models, make_text_inputs, runtime=runtime, batches=(1, 2), lengths=(4, 8), plan=QUICK
-    )
+    results = measure_grid(models, make_text_inputs, runtime=runtime, batches=(1, 2), lengths=(4, 8), plan=QUICK)
     assert [(r.batch, r.length) for r in results] == [(1, 4), (1, 8), (2, 4), (2, 8)]
     assert {t.precision for r in results for t in r.timings} == {"fp32"}
     assert all(t.median_ms > 0 for r in results for t in r.timings)

@@ -196,10 +196,7 @@ def test_interpolation_is_exact_on_multilinear_functions():
     def plane(a, b, c):
         return 2 + 3 * a + 5 * b * c
 
-    grid = {
-        (("a", a), ("b", b), ("c", c)): plane(a, b, c)
-        for a, b, c in itertools.product((1, 4), (2, 8, 16), (3, 9))
-    }
+    grid = {(("a", a), ("b", b), ("c", c)): plane(a, b, c) for a, b, c in itertools.product((1, 4), (2, 8, 16), (3, 9))}
     for a, b, c in [(1, 2, 3), (3, 5, 7), (2, 12, 9), (4, 16, 4)]:
         assert interpolate(grid, {"c": c, "a": a, "b": b}, "op") == pytest.approx(plane(a, b, c))
 

@@ -97,12 +97,14 @@ def test_the_test_bites():
     one = Edit("test", (Select(Selection("b1.ffn.hidden", tuple(range(20)))),))
     two = Edit("test", (Select(Selection("b1.ffn.hidden", tuple(range(1, 21)))),))
     feed = inputs(checkpoint)
-    difference = apply(checkpoint, one).module()(**feed)["logits"] - masked_parent(checkpoint.module(), two)(**feed)["logits"]
+    difference = (
+        apply(checkpoint, one).module()(**feed)["logits"] - masked_parent(checkpoint.module(), two)(**feed)["logits"]
+    )
     assert difference.abs().max() > 1e-2
 
 
 def test_unknown_axis_is_refused_by_name():
-    with pytest.raises(RefusedEdit, match="b9.ffn.hidden"):
+    with pytest.raises(RefusedEdit, match=r"b9\.ffn\.hidden"):
         apply(tiny("llama"), Edit("test", (Select(Selection("b9.ffn.hidden", (0,))),)))
 
 

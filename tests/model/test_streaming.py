@@ -139,9 +139,7 @@ def test_a_transposed_tensor_is_read_as_one_block(tmp_path, monkeypatch):
     from archtool.model.lazy import Filed, Picked
 
     matrix = torch.arange(48.0).reshape(6, 8)
-    write_shards(
-        tmp_path, plan_shards([TensorHeader("w", "F32", (6, 8))]), lambda name: [matrix.numpy().tobytes()], {}
-    )
+    write_shards(tmp_path, plan_shards([TensorHeader("w", "F32", (6, 8))]), lambda name: [matrix.numpy().tobytes()], {})
     reads = counted(monkeypatch)
     filed = Filed(open_store(tmp_path), Entry("w", ("w",), transpose=True), 0, 0, (8, 6))
     chosen = Picked(filed, (tuple(range(0, 8, 2)), (0, 3)))

@@ -102,9 +102,7 @@ def tensor_rows(rng: random.Random, blocks: int) -> tuple[TensorRow, ...]:
 
 def search(rng: random.Random) -> Search:
     points = [
-        Candidate(
-            name="parent", role="parent", quality=0.8672, costs={"size_bytes": 90_869_608, "latency_ms": 3.42}
-        )
+        Candidate(name="parent", role="parent", quality=0.8672, costs={"size_bytes": 90_869_608, "latency_ms": 3.42})
     ]
     for i in range(40):
         share = rng.uniform(0.15, 0.9)
@@ -117,16 +115,12 @@ def search(rng: random.Random) -> Search:
     for share in (0.2, 0.35, 0.5, 0.75):
         costs = {"size_bytes": 9.09e7 * share, "latency_ms": 3.42 * (0.1 + 0.88 * share)}
         role = "chosen" if share == 0.35 else "front"
-        points.append(
-            Candidate(name=f"{share:.0%}", role=role, quality=0.87 - 0.08 * (1 - share) ** 2, costs=costs)
-        )
+        points.append(Candidate(name=f"{share:.0%}", role=role, quality=0.87 - 0.08 * (1 - share) ** 2, costs=costs))
         for baseline, drop in (("uniform", 0.16), ("random", 0.24)):
             quality = 0.87 - drop * (1 - share) ** 2
             spread = 0.012 if baseline == "random" else None
             points.append(
-                Candidate(
-                    name=f"{baseline} {share:.0%}", role=baseline, quality=quality, costs=costs, spread=spread
-                )
+                Candidate(name=f"{baseline} {share:.0%}", role=baseline, quality=quality, costs=costs, spread=spread)
             )
     return Search(quality_name="spearman", candidates=tuple(points))
 
@@ -141,9 +135,7 @@ def prediction(rng: random.Random) -> Prediction:
 
 
 COMMANDS = (
-    Command(
-        purpose="Reproduce this run", code="archtool run recipe.lock.yaml --seed 0 --out runs/minilm-small"
-    ),
+    Command(purpose="Reproduce this run", code="archtool run recipe.lock.yaml --seed 0 --out runs/minilm-small"),
     Command(purpose="Check the written files again", code="archtool verify runs/minilm-small"),
     Command(
         purpose="Load in transformers (dialect: remote)",
@@ -208,17 +200,13 @@ def realistic() -> Report:
         child=child,
         budgets=(
             BudgetCheck(request="size=20MB", achieved=18_305_128, limit=20e6, unit="bytes", met=True),
-            BudgetCheck(
-                request="latency=2ms", achieved=child.latency[0].median_ms, limit=2.0, unit="ms", met=True
-            ),
+            BudgetCheck(request="latency=2ms", achieved=child.latency[0].median_ms, limit=2.0, unit="ms", met=True),
             BudgetCheck(request="spearman>=0.82", achieved=0.8119, limit=0.82, met=False),
         ),
         layers=layer_rows(rng, 6),
         tensors=tensor_rows(rng, 6),
         steps=(
-            StepRecord(
-                name="prune", seconds=12.4, summary="22.7 M → 17.6 M parameters by magnitude, per block"
-            ),
+            StepRecord(name="prune", seconds=12.4, summary="22.7 M → 17.6 M parameters by magnitude, per block"),
             StepRecord(
                 name="quantize",
                 seconds=3.1,
@@ -259,12 +247,8 @@ def provenance() -> Provenance:
         seed=0,
         started="2025-11-21T09:30:00Z",
         wall_seconds=312.4,
-        inputs={
-            "model.safetensors": "sha256:53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
-        },
-        outputs={
-            "model.safetensors": "sha256:0d1f7a3c5e9b2468ace013579bdf02468ace13579bdf02468ace13579bdf0246"
-        },
+        inputs={"model.safetensors": "sha256:53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"},
+        outputs={"model.safetensors": "sha256:0d1f7a3c5e9b2468ace013579bdf02468ace13579bdf02468ace13579bdf0246"},
         data={"stsb-en-dev.csv": "sha256:9a1d5c7e3b2f48606a7c9d1e3f5b7a9c1d3e5f7a9b1c3d5e7f9a1b3c5d7e9f1a"},
         versions={"archtool": "0.1.0", "torch": "2.13.0", "transformers": "5.23.0", "onnxruntime": "1.31.1"},
         hardware={"processor": "Xeon 8481C", "cores": "2", "memory": "16.0 GB", "isa": "AVX512-VNNI"},
@@ -276,9 +260,7 @@ def deep(blocks: int = 80) -> Report:
     rng = random.Random(3)
     parent, child = snapshots(rng)
     layers = layer_rows(rng, blocks, ffn=28_672, heads=64)
-    return Report(
-        title=f"A stack of {blocks} blocks", model_name="deep", parent=parent, child=child, layers=layers
-    )
+    return Report(title=f"A stack of {blocks} blocks", model_name="deep", parent=parent, child=child, layers=layers)
 
 
 def bare() -> Report:
@@ -317,7 +299,5 @@ def hostile() -> Report:
         exports=(ExportCheck(dialect=HOSTILE, loads_in=HOSTILE),),
         commands=(Command(purpose=HOSTILE, code=HOSTILE + "\n```\n", language=HOSTILE, note=HOSTILE),),
         limits=(HOSTILE,),
-        provenance=Provenance(
-            started=HOSTILE, recipe=HOSTILE, inputs={HOSTILE: HOSTILE}, versions={HOSTILE: HOSTILE}
-        ),
+        provenance=Provenance(started=HOSTILE, recipe=HOSTILE, inputs={HOSTILE: HOSTILE}, versions={HOSTILE: HOSTILE}),
     )

@@ -66,9 +66,7 @@ def test_page_in_chromium(make, tmp_path):
 @needs_browser
 def test_the_check_sees_errors_and_requests(tmp_path):
     bad = tmp_path / "bad.html"
-    bad.write_text(
-        "<!DOCTYPE html><script>console.error('oops')</script><img src='http://127.0.0.1:9/x.png' alt=''>"
-    )
+    bad.write_text("<!DOCTYPE html><script>console.error('oops')</script><img src='http://127.0.0.1:9/x.png' alt=''>")
     _, console, urls = visit(bad, tmp_path)
     assert any("oops" in line for line in console)
     assert any("127.0.0.1:9" in url for url in urls)

@@ -65,9 +65,7 @@ def run(tmp_path):
 
     def run_steps(steps, extra=""):
         lines = []
-        text = (
-            f"model: {tmp_path / 'model'}\nsteps: {steps}\nthreads: 1\nlength: 9\nruntime: torch\n{extra}\n"
-        )
+        text = f"model: {tmp_path / 'model'}\nsteps: {steps}\nthreads: 1\nlength: 9\nruntime: torch\n{extra}\n"
         recipe = check_recipe(parse_yaml(text, Path("r.yaml")))
         result = run_recipe(recipe, HOOKS, out=tmp_path / "run", settings=RunSettings(log=lines.append))
         return result, lines
@@ -85,9 +83,7 @@ def test_the_child_is_measured_in_turns_with_its_parent(run):
     ]
     parent, child = found[0].timings
     assert (parent.name, child.name, parent.ratio.value) == ("parent", "child", 1.0)
-    assert (
-        result.metrics["latency_ms"] == child.median_ms and result.metrics["latency_p95_ms"] == child.p95_ms
-    )
+    assert result.metrics["latency_ms"] == child.median_ms and result.metrics["latency_p95_ms"] == child.p95_ms
     assert result.metrics["speedup"] == pytest.approx(parent.median_ms / child.median_ms)
     assert result.metrics["parameters"] < result.records["parent"]["costs"]["parameters"]  # kept from extract
     rows = result.records["bench"]["rows"]
@@ -114,10 +110,7 @@ def test_the_fastest_fp32_runtime_is_the_baseline(run, monkeypatch):
     assert (baseline["runtime"], baseline["precision"], baseline["model"]) == ("torch", "fp32", "child")
     assert [row["precision"] for row in result.records["bench"]["rows"]] == ["bf16", "fp32"]
     ratio = baseline["median_ms"] / result.metrics["latency_ms"]
-    assert (
-        result.metrics["speedup_over_fastest_fp32"] == pytest.approx(ratio)
-        and "speedup" not in result.metrics
-    )
+    assert result.metrics["speedup_over_fastest_fp32"] == pytest.approx(ratio) and "speedup" not in result.metrics
     assert any(line.startswith("baseline: child in torch fp32") for line in lines)
 
 
@@ -148,9 +141,7 @@ def _scope(record):
 
 
 def test_options_take_lists_with_commas_and_refuse_nonsense():
-    options = BenchOptions.model_validate(
-        {"runtime": ["torch,openvino"], "batches": ["1,8"], "lengths": [16]}
-    )
+    options = BenchOptions.model_validate({"runtime": ["torch,openvino"], "batches": ["1,8"], "lengths": [16]})
     assert (options.runtime, options.batches, options.lengths) == (("torch", "openvino"), (1, 8), (16,))
     assert BenchOptions().runtime == () and BenchOptions(runtime="a, b").runtime == ("a", "b")
     for wrong in ({"batches": "0"}, {"batches": "many"}, {"runtimes": "torch"}, {"points": 1}):

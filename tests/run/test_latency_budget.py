@@ -32,9 +32,7 @@ def world(monkeypatch):
     context = SimpleNamespace(recipe=SimpleNamespace(length=64, runtime="onnxruntime"), log=lambda text: None)
 
     def solve(budget):
-        return largest_fraction(
-            checkpoint.architecture, order, budget, lambda e: costs(apply(checkpoint, e)), "prefix"
-        )
+        return largest_fraction(checkpoint.architecture, order, budget, lambda e: costs(apply(checkpoint, e)), "prefix")
 
     return checkpoint, context, solve, measured
 
@@ -43,7 +41,9 @@ def world(monkeypatch):
 def test_the_limit_is_met_within_three_re_solves(world, budget):
     checkpoint, context, solve, measured = world
     exact = parse_budget(budget)
-    edit, latency = widths.within(checkpoint, exact if "params" not in budget else resolved(exact, checkpoint), context, solve)
+    edit, latency = widths.within(
+        checkpoint, exact if "params" not in budget else resolved(exact, checkpoint), context, solve
+    )
     assert latency.median_ms <= latency.limit_ms and len(measured) <= 4 and ("params" in budget or len(measured) > 1)
     assert costs(apply(checkpoint, edit))["macs"] < costs(checkpoint)["macs"]
 

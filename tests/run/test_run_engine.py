@@ -44,11 +44,7 @@ def test_a_run_leaves_the_whole_folder(tmp_path, model, hooks):
         "measure",
     ]
     record = json.loads((out / "provenance.json").read_text())
-    assert (
-        record["argv"] == ["archtool", "x"]
-        and record["packages"]["pydantic"]
-        and record["inputs"]["model.path"]
-    )
+    assert record["argv"] == ["archtool", "x"] and record["packages"]["pydantic"] and record["inputs"]["model.path"]
     assert [step["verb"] for step in record["seconds"]] == ["append", "measure", "append", "measure"]
     assert sorted(p.name for p in out.iterdir()) == sorted(
         ["model", "edit.json", "result.json", "provenance.json", "recipe.lock.yaml", "journal.jsonl"]

@@ -16,10 +16,7 @@ def test_the_gradient_is_zero_at_equality(tmp_path):
     module, batch = checkpoint.module().train(), next(iter(Batches(data, 4)))
     loss = Distillation(checkpoint.module(), 2.0)(module(**batch.inputs), batch)
     loss.backward()
-    assert (
-        abs(float(loss.detach())) < 1e-6
-        and max(float(p.grad.abs().max()) for p in module.parameters()) < 1e-6
-    )
+    assert abs(float(loss.detach())) < 1e-6 and max(float(p.grad.abs().max()) for p in module.parameters()) < 1e-6
 
 
 def test_the_divergence_is_that_of_torch():

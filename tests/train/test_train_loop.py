@@ -50,9 +50,7 @@ def test_the_schedule_is_that_of_transformers(shape):
     optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
     make = {"cosine": get_cosine_schedule_with_warmup, "linear": get_linear_schedule_with_warmup}[shape]
     theirs = make(optimizer, 5, 40).lr_lambdas[0]
-    assert [lr_factor(s / 40, 5 / 40, shape) for s in range(41)] == pytest.approx(
-        [theirs(s) for s in range(41)]
-    )
+    assert [lr_factor(s / 40, 5 / 40, shape) for s in range(41)] == pytest.approx([theirs(s) for s in range(41)])
 
 
 def test_the_schedule_at_its_ends():
@@ -63,9 +61,7 @@ def test_the_schedule_at_its_ends():
 
 def test_accumulated_steps_equal_a_larger_batch():
     data = load_data(DataSpec("sklearn:digits", split="train", limit=64))
-    ends = [
-        linear(data, settings(steps=6, batch_size=size, accumulate=parts)) for size, parts in ((8, 1), (4, 2))
-    ]
+    ends = [linear(data, settings(steps=6, batch_size=size, accumulate=parts)) for size, parts in ((8, 1), (4, 2))]
     assert torch.allclose(*ends, atol=1e-6) and not torch.allclose(ends[0], torch.zeros(10, 64), atol=1e-3)
 
 
@@ -172,9 +168,7 @@ def test_the_stream_of_examples_passes_over_all_and_is_split_among_processes():
     data = load_data(DataSpec("sklearn:digits", limit=10))
     alone = Feed(data, 4, seed=3)
     stream = np.concatenate([alone.positions(i) for i in range(5)])
-    assert sorted(stream[:10]) == sorted(stream[10:]) == list(range(10)) and list(stream[:10]) != list(
-        stream[10:]
-    )
+    assert sorted(stream[:10]) == sorted(stream[10:]) == list(range(10)) and list(stream[:10]) != list(stream[10:])
     shared = [Feed(data, 2, 3, rank, 2) for rank in (0, 1)]
     for i in range(5):
         assert list(alone.positions(i)) == [*shared[0].positions(i), *shared[1].positions(i)]
@@ -199,9 +193,7 @@ def test_augmentation_is_seeded_and_leaves_other_data_alone():
     one, two, three = (Augment(2, True)(batch, torch.Generator().manual_seed(s)) for s in (1, 1, 2))
     pixels = [b.inputs["pixel_values"] for b in (one, two, three)]
     assert torch.equal(pixels[0], pixels[1]) and not torch.equal(pixels[0], pixels[2])
-    assert (
-        Augment()(batch, torch.Generator()) is batch and pixels[0].shape == batch.inputs["pixel_values"].shape
-    )
+    assert Augment()(batch, torch.Generator()) is batch and pixels[0].shape == batch.inputs["pixel_values"].shape
 
 
 def test_training_leaves_torch_as_it_was(tmp_path):

@@ -57,9 +57,7 @@ def test_a_trained_model_opens_in_transformers_and_trains_on(call):
         ours = load(Path("run/model")).module()(pixel_values=x)["logits"]
         assert ours.shape == (2, 10) and torch.allclose(stock(pixel_values=x).logits, ours, atol=1e-5)
     argv = ("train", "run/model", "--data", "sklearn:digits", "--set", "data.limit=40", "--threads", 1)
-    code, out, err = call(
-        *argv, "--steps", 2, "--shift", 1, "--batch-size", 8, "--out", "on", "--json", "--quiet"
-    )
+    code, out, err = call(*argv, "--steps", 2, "--shift", 1, "--batch-size", 8, "--out", "on", "--json", "--quiet")
     assert code == 0 and json.loads(out)["train_loss"] > 0, err
     assert call(*argv, "--steps", 2, "--dry-run", "--out", "dry")[0] == 0 and not Path("dry/model").exists()
 
@@ -68,9 +66,7 @@ def test_mistakes_have_their_exit_codes(call):
     Path("r.yaml").write_text(RECIPE.replace("vit-digits", "vit-digit"))
     code, _, err = call("run", "r.yaml", "--out", "x")
     assert code == 3 and "vit-digits" in err
-    Path("r.yaml").write_text(
-        RECIPE.replace('data: {path: "sklearn:digits", limit: 60}', "").replace("task:", "#")
-    )
+    Path("r.yaml").write_text(RECIPE.replace('data: {path: "sklearn:digits", limit: 60}', "").replace("task:", "#"))
     code, _, err = call("run", "r.yaml", "--out", "y")
     assert code == 2 and "--data" in err
     Path("r.yaml").write_text(RECIPE.replace("steps: 3, ", ""))

@@ -78,7 +78,9 @@ def test_magnitude_beats_random_and_reverse_on_output_error():
     best = error(ranked(got))
     worst = error(ranked({a: [-v for v in s] for a, s in got.items()}))
     generator = torch.Generator().manual_seed(0)
-    random = [error({a: torch.randperm(len(s), generator=generator).tolist() for a, s in got.items()}) for _ in range(5)]
+    random = [
+        error({a: torch.randperm(len(s), generator=generator).tolist() for a, s in got.items()}) for _ in range(5)
+    ]
     assert best < sum(random) / len(random) < worst
 
 

@@ -33,9 +33,7 @@ def diagnosis() -> dict[str, dict[str, Any]]:
     disk = shutil.disk_usage(".")
     here["memory"] = size_text(here.pop("memory_bytes"))
     here["disk free"] = f"{size_text(disk.free)} of {size_text(disk.total)}"
-    broken = {
-        f"{row['kind']}/{row['name']}": row["error"] for row in plugin_rows(builtins=True) if row["error"]
-    }
+    broken = {f"{row['kind']}/{row['name']}": row["error"] for row in plugin_rows(builtins=True) if row["error"]}
     return {
         "archtool": {"version": _own_version(), "python": sys.version.split()[0]},
         "machine": here | devices(),

@@ -27,9 +27,7 @@ def plugin_rows(builtins: bool) -> list[dict[str, Any]]:
 
 @app.command("plugins", epilog=examples("archtool plugins", "archtool plugins --installed --json"))
 def plugins(
-    installed: Annotated[
-        bool, typer.Option("--installed", help="Leave out what ships with archtool.")
-    ] = False,
+    installed: Annotated[bool, typer.Option("--installed", help="Leave out what ships with archtool.")] = False,
     json: Json = False,
 ) -> None:
     """List everything that is registered; broken plugins stand there with their error."""
@@ -37,7 +35,5 @@ def plugins(
     if json:
         emit_json(rows)
         return
-    shown = [
-        (r["kind"], r["name"], r["package"], f"broken: {r['error']}" if r["error"] else "ok") for r in rows
-    ]
+    shown = [(r["kind"], r["name"], r["package"], f"broken: {r['error']}" if r["error"] else "ok") for r in rows]
     emit_table(("kind", "name", "package", "status"), shown)

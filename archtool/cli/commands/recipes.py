@@ -11,9 +11,7 @@ from archtool.errors import ResourceError, UsageError
 
 app = new_app()
 Name = Annotated[str, typer.Argument(metavar="RECIPE", help="A file, or the name of a shipped recipe.")]
-Sets = Annotated[
-    list[str] | None, typer.Option("--set", metavar="PATH=VALUE", help="Change any recipe value.")
-]
+Sets = Annotated[list[str] | None, typer.Option("--set", metavar="PATH=VALUE", help="Change any recipe value.")]
 
 
 @app.callback(help="List, show, copy and check recipes.")
@@ -33,9 +31,7 @@ def ls(json: Json = False) -> None:
         emit_table(("recipe", "what it does"), rows)
 
 
-@app.command(
-    "show", epilog=examples("archtool recipes show quickstart", "archtool recipes show my.yaml --json")
-)
+@app.command("show", epilog=examples("archtool recipes show quickstart", "archtool recipes show my.yaml --json"))
 def show(recipe: Name, json: Json = False) -> None:
     """Print a recipe (with --json: fully resolved)."""
     from archtool.config.load import read_recipe
@@ -53,9 +49,7 @@ def show(recipe: Name, json: Json = False) -> None:
 )
 def cp(
     recipe: Name,
-    target: Annotated[
-        Path | None, typer.Argument(metavar="[FILE]", help="Where to; here by default.")
-    ] = None,
+    target: Annotated[Path | None, typer.Argument(metavar="[FILE]", help="Where to; here by default.")] = None,
     model: Annotated[str | None, typer.Option("--model", help="Write this as the recipe's model.")] = None,
     data: Annotated[str | None, typer.Option("--data", help="Write this as the recipe's data.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace an existing file.")] = False,

@@ -12,12 +12,8 @@ from archtool.errors import InputError
 app = new_app()
 
 
-@app.command(
-    "report", epilog=examples("archtool report runs/prune-vit-1a2b3c4d", "archtool report DIR --json")
-)
-def report(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A run directory.")], json: Json = False
-) -> None:
+@app.command("report", epilog=examples("archtool report runs/prune-vit-1a2b3c4d", "archtool report DIR --json"))
+def report(folder: Annotated[Path, typer.Argument(metavar="DIR", help="A run directory.")], json: Json = False) -> None:
     """Write the report of a run directory again."""
     if not (folder / "result.json").is_file():
         hint = "give the folder that --out named; a run writes result.json when it is done"

@@ -25,9 +25,7 @@ def _run(values: dict[str, Any]) -> None:
 RECIPE = inspect.Parameter(
     "recipe",
     inspect.Parameter.KEYWORD_ONLY,
-    annotation=Annotated[
-        str, typer.Argument(metavar="RECIPE", help="A file, or the name of a shipped recipe.")
-    ],
+    annotation=Annotated[str, typer.Argument(metavar="RECIPE", help="A file, or the name of a shipped recipe.")],
 )
 
 app.command(

@@ -13,9 +13,7 @@ app = new_app()
 
 
 @app.command("verify", epilog=examples("archtool verify runs/prune-vit-1a2b3c4d", "archtool verify DIR --json"))
-def verify(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A run directory.")], json: Json = False
-) -> None:
+def verify(folder: Annotated[Path, typer.Argument(metavar="DIR", help="A run directory.")], json: Json = False) -> None:
     """Reload a run's model in a fresh process without archtool and compare its outputs (exit 8 if they differ)."""
     if not (folder / "verify.json").is_file():
         raise InputError(f"{folder} holds no verify.json", "Give the run directory, the folder that --out named.")

@@ -26,9 +26,7 @@ def read_image_folder(path: Path, classes: tuple[str, ...]) -> Images:
     names = classes or tuple(folder.name for folder in folders)
     unknown = [folder.name for folder in folders if folder.name not in names]
     if unknown:
-        raise InputError(
-            f"{path}: folders that are no class: {', '.join(unknown)}", f"classes: {', '.join(names)}"
-        )
+        raise InputError(f"{path}: folders that are no class: {', '.join(unknown)}", f"classes: {', '.join(names)}")
     files = [(file, names.index(folder.name)) for folder in folders for file in _images(folder)]
     labels = np.asarray([label for _, label in files], dtype=np.int64)
     return Images(path, ImageFiles([file for file, _ in files]), labels, names)

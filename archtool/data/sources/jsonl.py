@@ -37,11 +37,7 @@ def _object(path: Path, line: int, text: str) -> dict[str, Any]:
         value = json.loads(text)
     except json.JSONDecodeError as error:
         place = Where(path, line, error.colno, text.rstrip("\n"))
-        raise InputError(
-            f"{path}, line {line}: not JSON ({error.msg})", "one object per line", place
-        ) from error
+        raise InputError(f"{path}, line {line}: not JSON ({error.msg})", "one object per line", place) from error
     if not isinstance(value, dict):
-        raise InputError(
-            f"{path}, line {line}: not a JSON object", "one object per line", Where(path, line, 1)
-        )
+        raise InputError(f"{path}, line {line}: not a JSON object", "one object per line", Where(path, line, 1))
     return value

@@ -57,9 +57,7 @@ def _pixels(path: Path, pixels: "NDArray[Any]") -> "NDArray[Any]":
         raise InputError(f"{path}: pixels of type {pixels.dtype}", "use uint8, or floats in 0..1")
     low, high = float(pixels.min()), float(pixels.max())
     if not (low >= 0 and high <= 255):
-        raise InputError(
-            f"{path}: pixels from {low:g} to {high:g}", "store them in 0..255 or 0..1, unnormalised"
-        )
+        raise InputError(f"{path}: pixels from {low:g} to {high:g}", "store them in 0..255 or 0..1, unnormalised")
     if pixels.dtype.kind == "f" and high <= 1:
         return (pixels * 255).astype("float32")
     return pixels

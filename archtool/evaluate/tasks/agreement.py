@@ -64,9 +64,7 @@ def _logits(
 
     if ours["logits"].shape != theirs["logits"].shape:
         shapes = f"{tuple(ours['logits'].shape)} and {tuple(theirs['logits'].shape)}"
-        raise InputError(
-            f"logits of the model and its parent differ in shape: {shapes}", "compare like with like"
-        )
+        raise InputError(f"logits of the model and its parent differ in shape: {shapes}", "compare like with like")
     counts = counted_positions(batch, theirs["logits"])
     log_q, log_p = (torch.log_softmax(side["logits"].double(), -1) for side in (ours, theirs))
     kl = torch.where(counts, (log_p.exp() * (log_p - log_q)).sum(-1), 0.0)

@@ -10,9 +10,7 @@ from archtool.export.base import Form
 from archtool.model.checkpoint import Checkpoint
 
 AUTO = ("stock", "sibling", "remote")
-DIALECTS: Mapping[str, str] = {
-    name: f"archtool.export.dialects.{name}" for name in (*AUTO, "padded", "native")
-}
+DIALECTS: Mapping[str, str] = {name: f"archtool.export.dialects.{name}" for name in (*AUTO, "padded", "native")}
 
 
 def dialect(name: str) -> Callable[[Checkpoint], Form]:

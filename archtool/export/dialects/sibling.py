@@ -26,9 +26,7 @@ def form(checkpoint: Checkpoint) -> Form:
         raise DialectRefused(f"{checkpoint.architecture.family} has no sibling class with its tensor names")
     sibling, settings = SIBLINGS[kind]
     kept = {k: v for k, v in config.items() if k not in INERT or v not in INERT[k]}
-    named = [
-        name.replace(kind.capitalize(), sibling.capitalize()) for name in config.get("architectures") or []
-    ]
+    named = [name.replace(kind.capitalize(), sibling.capitalize()) for name in config.get("architectures") or []]
     made = {**kept, **settings, "model_type": sibling, **({"architectures": named} if named else {})}
     prove(checkpoint, made)
     return Form(

@@ -118,9 +118,7 @@ class Bundle:
 
     def hint(self, source: Source, name: str) -> str:
         """A type's name in an annotation: ``Any`` for types of ours that are not needed at run time."""
-        module = source.outside.get(name, (source.module.__name__ if name in source.definitions else "", ""))[
-            0
-        ]
+        module = source.outside.get(name, (source.module.__name__ if name in source.definitions else "", ""))[0]
         if not module.startswith(OWN):
             return self.imported(source, name)
         if module in self.whole:
@@ -140,11 +138,7 @@ class Bundle:
 
     def operator(self, cls: type, base: str) -> str:
         """An operator reduced to ``forward`` and what it calls on itself; returns the class' name."""
-        name = (
-            cls.__name__
-            if cls.__name__ not in self.final.values()
-            else f"{cls.__module__.rpartition('.')[2]}_op"
-        )
+        name = cls.__name__ if cls.__name__ not in self.final.values() else f"{cls.__module__.rpartition('.')[2]}_op"
         self.final[cls.__module__, f"class {cls.__name__}"] = name
         body = [
             _indent(self.segment(self.source(owner.__module__), [node], {}), node.col_offset)
@@ -162,11 +156,7 @@ class Bundle:
             node = _method(self.source(owner.__module__).definitions[owner.__name__], name)
             yield owner, node
             reached = [n.attr for n in ast.walk(node) if isinstance(n, ast.Attribute) and _is_self(n.value)]
-            seen += [
-                a
-                for a in dict.fromkeys(reached)
-                if a not in seen and inspect.isfunction(getattr(cls, a, None))
-            ]
+            seen += [a for a in dict.fromkeys(reached) if a not in seen and inspect.isfunction(getattr(cls, a, None))]
 
     def text(self, header: str, footer: str) -> str:
         """The whole file."""
@@ -184,9 +174,7 @@ def _import_lines(imports: Iterable[tuple[str, str, str]]) -> Iterator[str]:
         else:
             same = name == module.split(".")[0]
             grouped.setdefault(f"import {module}" if same else f"import {module} as {name}", [])
-    for start in sorted(
-        grouped, key=lambda line: (line.split()[1].split(".")[0] in OUTSIDE, line.split()[1])
-    ):
+    for start in sorted(grouped, key=lambda line: (line.split()[1].split(".")[0] in OUTSIDE, line.split()[1])):
         yield start + ", ".join(grouped[start])
 
 
@@ -232,9 +220,7 @@ def _bound(node: ast.AST) -> Iterator[str]:
             yield n.name
 
 
-def _text(
-    source: Source, node: ast.AST, names: Mapping[str, str], types: Mapping[str, str], hints: set[int]
-) -> str:
+def _text(source: Source, node: ast.AST, names: Mapping[str, str], types: Mapping[str, str], hints: set[int]) -> str:
     """A node's lines with names (in annotations: types) replaced and our own imports left out."""
     first, last = _lines(node)
     lines = source.text.split(b"\n")
@@ -242,9 +228,7 @@ def _text(
         mapping = types if id(name) in hints else names
         lines[name.lineno - 1] = _replaced(lines[name.lineno - 1], name.col_offset, name.id, mapping)
     if isinstance(node, ast.FunctionDef | ast.ClassDef) and names.get(node.name, node.name) != node.name:
-        lines[node.lineno - 1] = lines[node.lineno - 1].replace(
-            node.name.encode(), names[node.name].encode(), 1
-        )
+        lines[node.lineno - 1] = lines[node.lineno - 1].replace(node.name.encode(), names[node.name].encode(), 1)
     gone = {
         line
         for n in ast.walk(node)

@@ -329,9 +329,7 @@ class ArchtoolModel(PreTrainedModel):
         if position_ids is None or not self._graph.learned_positions:
             return
         if not torch.equal(position_ids, ctx.positions.expand_as(position_ids)):
-            raise ValueError(
-                "this model counts positions from the first token: pad on the right, not on the left"
-            )
+            raise ValueError("this model counts positions from the first token: pad on the right, not on the left")
 
 
 class ArchtoolForCausalLM(GenerationMixin, ArchtoolModel):  # type: ignore[misc]

@@ -120,9 +120,7 @@ def require_module(model: "nn.Module | Path", runtime: str) -> "nn.Module":
         UsageError: it is a file, which only the ONNX runtimes read.
     """
     if isinstance(model, Path):
-        raise UsageError(
-            f"{model} is a file; the runtime {runtime} runs modules", hint="use --runtime onnxruntime"
-        )
+        raise UsageError(f"{model} is a file; the runtime {runtime} runs modules", hint="use --runtime onnxruntime")
     return model
 
 

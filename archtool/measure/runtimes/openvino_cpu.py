@@ -31,9 +31,7 @@ class OpenVinoSession:
         folder: the temporary folder that holds the graph, if it was exported for this session.
     """
 
-    def __init__(
-        self, compiled: Any, threads: int, folder: "tempfile.TemporaryDirectory[str] | None"
-    ) -> None:
+    def __init__(self, compiled: Any, threads: int, folder: "tempfile.TemporaryDirectory[str] | None") -> None:
         self._compiled, self._request, self._folder = compiled, compiled.create_infer_request(), folder
         reported = compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name()
         self.precision = {name: key for key, name in _PRECISIONS.items()}.get(reported, reported)
@@ -58,9 +56,7 @@ class OpenVinoSession:
     def run(self, inputs: "Mapping[str, Tensor]") -> "dict[str, np.ndarray[Any, Any]]":
         """Run once; outputs by name, copied."""
         self.bind(inputs)()
-        return {
-            port.get_any_name(): self._request.get_tensor(port).data.copy() for port in self._compiled.outputs
-        }
+        return {port.get_any_name(): self._request.get_tensor(port).data.copy() for port in self._compiled.outputs}
 
     def close(self) -> None:
         """Release the model and its temporary folder."""

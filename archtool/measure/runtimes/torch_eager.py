@@ -25,9 +25,7 @@ class TorchSession:
         mode: ``eager`` or ``compile``.
     """
 
-    def __init__(
-        self, call: "Callable[..., dict[str, Tensor]]", precision: str, threads: int, mode: str
-    ) -> None:
+    def __init__(self, call: "Callable[..., dict[str, Tensor]]", precision: str, threads: int, mode: str) -> None:
         self._call = call
         self.precision = precision
         self.threads = threads

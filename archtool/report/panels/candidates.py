@@ -81,17 +81,13 @@ def _draw_cost(axis: "Axes", search: Search, cost: str) -> None:
         points = [c for c in search.candidates if c.role == role and cost in c.costs]
         if not points:
             continue
-        marker = (
-            _BASELINE_MARKERS[baselines.index(role) % len(_BASELINE_MARKERS)] if role in baselines else "o"
-        )
+        marker = _BASELINE_MARKERS[baselines.index(role) % len(_BASELINE_MARKERS)] if role in baselines else "o"
         style = _STYLES.get(role, {"marker": marker, "s": 36, "facecolors": "none", "edgecolors": INK})
         x, y = [c.costs[cost] for c in points], [c.quality for c in points]
         axis.scatter(x, y, label=role, linewidths=0.9, zorder=3, **style)  # type: ignore[arg-type]
         _draw_spread(axis, points, cost)
     front = sorted(
-        (c.costs[cost], c.quality)
-        for c in search.candidates
-        if c.role in ("front", "chosen") and cost in c.costs
+        (c.costs[cost], c.quality) for c in search.candidates if c.role in ("front", "chosen") and cost in c.costs
     )
     if len(front) > 1:
         axis.step(*zip(*front, strict=True), where="post", color=CHILD, linewidth=1.0, zorder=2)

@@ -12,9 +12,7 @@ def render(report: Report) -> Html | None:
 
 def _block(command: Command) -> Html:
     note = tag("p", command.note, class_="foot") if command.note else None
-    code = tag(
-        "pre", tag("code", command.code.strip("\n"), class_=f"language-{command.language}"), tabindex="0"
-    )
+    code = tag("pre", tag("code", command.code.strip("\n"), class_=f"language-{command.language}"), tabindex="0")
     return tag("div", tag("h3", command.purpose), code, note, class_="block")
 
 

@@ -91,9 +91,7 @@ def _draw_lane(axis: "Axes", y: int, role: str, sample: LatencySample, limit_ms:
         axis.plot([sample.median_ms] * 2, [y - 0.38, y + 0.38], color=INK, linewidth=2.2)
     beyond = sum(not value <= limit_ms for value in sample.values_ms)
     label = units.milliseconds(sample.median_ms) + (f"  (+{beyond} beyond)" if beyond else "")
-    axis.annotate(
-        label, (1.01, y), xycoords=("axes fraction", "data"), va="center", color=INK if filled else MUTED
-    )
+    axis.annotate(label, (1.01, y), xycoords=("axes fraction", "data"), va="center", color=INK if filled else MUTED)
 
 
 def _table(report: Report) -> Html:

@@ -82,9 +82,7 @@ def _kept_cell(cell: tuple[int, LayerRow] | None, show_original: bool) -> Html:
 
 def _score_line(structure: str, blocks: list[str], cells: _Cells) -> Html:
     """The scores of one structure in a common power of ten, filled relative to the largest."""
-    scores = [
-        row.score for (name, _), (_, row) in cells.items() if name == structure and row.score is not None
-    ]
+    scores = [row.score for (name, _), (_, row) in cells.items() if name == structure and row.score is not None]
     top = max((abs(score) for score in scores if math.isfinite(score)), default=0.0)
     power = 3 * math.floor(math.log10(top) / 3) if top > 0 else 0
     factor = f"score × 10{units.superscript(power)}" if power else "score"

@@ -25,9 +25,7 @@ def _one(index: int, prediction: Prediction, correlation: float | None) -> Html:
     caption = f"{prediction.quantity}{unit}: on the dashed line, prediction and measurement agree."
     undrawn = sum(not drawable(pair.predicted, pair.measured) for pair in prediction.pairs)
     caption += f" {undrawn} without a finite value are in the table only." if undrawn else ""
-    picture = figure(
-        f"prediction{index}", caption, (4.6, 3.2), lambda canvas: _draw(canvas, prediction, unit)
-    )
+    picture = figure(f"prediction{index}", caption, (4.6, 3.2), lambda canvas: _draw(canvas, prediction, unit))
     path = f"/derived/rank_correlations/{index}"
     known = "too few pairs" if correlation is None else number(correlation, "", path)
     text = tag("p", "Rank correlation (Spearman): ", tag("b", known), f", {len(prediction.pairs)} pairs.")

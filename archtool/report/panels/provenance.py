@@ -9,9 +9,7 @@ def render(report: Report) -> Html | None:
     """Definition lists, then the recipe; nothing where nothing is known."""
     known = report.provenance
     single = {
-        "Seed": None
-        if known.seed is None
-        else number(known.seed, "count", "/provenance/seed", str(known.seed)),
+        "Seed": None if known.seed is None else number(known.seed, "count", "/provenance/seed", str(known.seed)),
         "Started": known.started or None,
         "Wall time": _time(known.wall_seconds),
     }
@@ -26,9 +24,7 @@ def render(report: Report) -> Html | None:
     shown = [group for group in groups if group is not None]
     if not shown and not known.recipe:
         return None
-    recipe = (
-        join(tag("h3", "Recipe"), tag("pre", tag("code", known.recipe.strip("\n")))) if known.recipe else None
-    )
+    recipe = join(tag("h3", "Recipe"), tag("pre", tag("code", known.recipe.strip("\n")))) if known.recipe else None
     return join(tag("div", shown, class_="facts"), recipe)
 
 
@@ -39,12 +35,8 @@ def _time(seconds: float | None) -> Html | None:
 def _group(title: str, items: dict[str, str], code: bool = False) -> Html | None:
     if not items:
         return None
-    pairs = [
-        [tag("dt", name), tag("dd", tag("code", value) if code else value)] for name, value in items.items()
-    ]
+    pairs = [[tag("dt", name), tag("dd", tag("code", value) if code else value)] for name, value in items.items()]
     return tag("section", tag("h3", title), tag("dl", pairs))
 
 
-PANEL = Panel(
-    "provenance", "Provenance", render, "The same inputs, seed and versions give the same model hash."
-)
+PANEL = Panel("provenance", "Provenance", render, "The same inputs, seed and versions give the same model hash.")

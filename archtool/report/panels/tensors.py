@@ -24,9 +24,7 @@ def render(report: Report) -> Html | None:
         return join(table(_HEAD, rows, "numbers", words=(1,)), _advice(measured))
     worst = tag("h3", f"The {_WORST} largest errors") if measured else None
     shown = table(_HEAD, rows[:_WORST], "numbers", words=(1,)) if measured else None
-    return join(
-        _schemes(report), worst, shown, _advice(measured), folded("All tensors", _HEAD, rows, words=(1,))
-    )
+    return join(_schemes(report), worst, shown, _advice(measured), folded("All tensors", _HEAD, rows, words=(1,)))
 
 
 def _worst_first(pair: tuple[int, TensorRow]) -> tuple[float, int]:

@@ -174,17 +174,13 @@ def _with_table(state: State, plan: BenchPlan, options: BenchOptions, context: C
     arch, seed = state.checkpoint.architecture, context.seed
     work = Workload(plan.batches[0], input_length(arch, plan.lengths[0]), seed)
     timing = replace(plan.timing, min_seconds=TABLE_SHARE * options.seconds)
-    table = LatencyTable(
-        plan.runtimes[0], plan.threads, work.batch, work.length, dtype=plan.dtype, plan=timing
-    )
+    table = LatencyTable(plan.runtimes[0], plan.threads, work.batch, work.length, dtype=plan.dtype, plan=timing)
     grid = Grid(points=options.points)
     added = table.build(grid_cases(arch, grid, work), context.progress)
     known = calibration_shapes(arch, grid, work.length, seed)
     table.calibrate([model_case(f"model {i}", s, work) for i, s in enumerate(known)], context.progress)
     shapes = random_subshapes(arch, grid, work.length, options.shapes, seed)
-    error = table.validate(
-        [model_case(f"sub-shape {i}", s, work) for i, s in enumerate(shapes)], context.progress
-    )
+    error = table.validate([model_case(f"sub-shape {i}", s, work) for i, s in enumerate(shapes)], context.progress)
     context.log(
         f"latency table of {table.scope.runtime}: {len(table.entries)} entries ({added} new); whole models are "
         f"predicted with a median error of {error.median_pct:.1f} %, p95 {error.p95_pct:.1f} % (n={len(error.rows)})"
@@ -199,6 +195,4 @@ def _with_table(state: State, plan: BenchPlan, options: BenchOptions, context: C
 def _table_recorded(state: State, error: PredictionError, facts: Mapping[str, Any]) -> State:
     metrics = {"table_error_median_pct": error.median_pct, "table_error_p95_pct": error.p95_pct}
     record = {**facts, **asdict(error), "rows": [asdict(row) for row in error.rows]}
-    return replace(
-        state, metrics={**state.metrics, **metrics}, records={**state.records, "latency_table": record}
-    )
+    return replace(state, metrics={**state.metrics, **metrics}, records={**state.records, "latency_table": record})

@@ -64,12 +64,13 @@ def _resolved(budget: Budget | None, latency: Latency) -> Budget | None:
 
 
 def _checks(budget: Budget | None, state: State, verb: str) -> list[dict[str, Any]]:
-    terms = budget.terms if budget else ()
-    return [
-        {"request": f"{verb} {term}", "metric": term.metric, "limit": term.value, "achieved": state.metrics[term.metric],
-         "met": state.metrics[term.metric] <= term.value}
-        for term in terms if term.metric in state.metrics
-    ]  # fmt: skip
+    found = []
+    for term in budget.terms if budget else ():
+        if term.metric in state.metrics:
+            reached = state.metrics[term.metric]
+            check = {"request": f"{verb} {term}", "metric": term.metric, "limit": term.value, "achieved": reached}
+            found.append({**check, "met": reached <= term.value})
+    return found
 
 
 def _scores(edit: Edit) -> dict[str, float]:

@@ -31,7 +31,8 @@ class Extract(Step[ExtractOptions]):
         "archtool extract nested-llama --budget size=300MB --units ffn,heads --json",
     )
     shared: ClassVar[tuple[Shared, ...]] = (
-        "task", "data", "columns", "runtime", "batch", "length", "threads", "device", "dtype", "protect", "recover", "require",
+        "task", "data", "columns", "runtime", "batch", "length", "threads", "device", "dtype",
+        "protect", "recover", "require",
     )  # fmt: skip
 
     def estimate(self, state: State, options: ExtractOptions) -> Estimate:

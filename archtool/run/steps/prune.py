@@ -39,7 +39,8 @@ class Prune(Step[PruneOptions]):
         "archtool prune my-llama --budget size=500MB --units ffn --protect b0 --out smaller",
     )
     shared: ClassVar[tuple[Shared, ...]] = (
-        "task", "data", "columns", "runtime", "batch", "length", "threads", "device", "dtype", "protect", "recover", "require",
+        "task", "data", "columns", "runtime", "batch", "length", "threads", "device", "dtype",
+        "protect", "recover", "require",
     )  # fmt: skip
 
     def estimate(self, state: State, options: PruneOptions) -> Estimate:

@@ -59,6 +59,8 @@ class Quantize(Step[QuantizeOptions]):
             reached = costs(child, Workload(context.recipe.length))
             if budget.check(reached):
                 over = "; ".join(map(str, budget.check(reached)))
-                raise BudgetError(f"{options.scheme} does not reach the budget: {over}",
-                                  f"The nearest feasible: {nearest(budget, reached)}. Use fewer bits, or prune first.")
+                raise BudgetError(
+                    f"{options.scheme} does not reach the budget: {over}",
+                    f"The nearest feasible: {nearest(budget, reached)}. Use fewer bits, or prune first.",
+                )
         return finish(state, edit, child, context, budget, "quantize")

@@ -45,9 +45,7 @@ class Recover(Step[RecoverOptions]):
         from archtool.train.run import distillation, train
 
         if state.parent is None:
-            raise UsageError(
-                "recover needs the parent that was changed", "put it after the step that changes"
-            )
+            raise UsageError("recover needs the parent that was changed", "put it after the step that changes")
         data = step_data(context, state, options.split)
         terms = [distillation(state.parent, context.device, options.temperature)]
         if options.task_weight:

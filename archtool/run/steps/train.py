@@ -54,9 +54,7 @@ class Train(Step[TrainOptions]):
             work=context.work, augment=Augment(options.shift, options.flip),
             device=context.device, threads=context.threads, progress=context.progress,
         )  # fmt: skip
-        return trained_state(
-            replace(state, checkpoint=checkpoint, parent=checkpoint), result, self.name, context
-        )
+        return trained_state(replace(state, checkpoint=checkpoint, parent=checkpoint), result, self.name, context)
 
     def estimate(self, state: State, options: TrainOptions) -> Estimate:
         """Memory and disk of weights, gradients and optimizer state."""

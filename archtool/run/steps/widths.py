@@ -72,7 +72,8 @@ def _measured(
             tried.append(impossible.hint)
             break
     raise BudgetError(
-        f"no width meets {limit} in {context.recipe.runtime}", f"Measured: {'; '.join(tried)}. Allow more kinds of units."
+        f"no width meets {limit} in {context.recipe.runtime}",
+        f"Measured: {'; '.join(tried)}. Allow more kinds of units.",
     )
 
 

@@ -35,9 +35,7 @@ class Loss(Protocol):
 class Objective(Protocol):
     """What one forward pass of training is."""
 
-    def __call__(
-        self, module: "nn.Module", batch: Batch, generator: "torch.Generator"
-    ) -> "dict[str, Tensor]":
+    def __call__(self, module: "nn.Module", batch: Batch, generator: "torch.Generator") -> "dict[str, Tensor]":
         """Scalar losses by name; ``loss`` is the one that is minimised.
 
         ``generator`` (on the CPU) is seeded by (seed, step) and serves everything that is drawn.
@@ -61,9 +59,7 @@ class WeightedSum:
         if not self.terms:
             raise UsageError("nothing to minimise: every weight is 0", "give a loss a weight")
 
-    def __call__(
-        self, module: "nn.Module", batch: Batch, generator: "torch.Generator"
-    ) -> "dict[str, Tensor]":
+    def __call__(self, module: "nn.Module", batch: Batch, generator: "torch.Generator") -> "dict[str, Tensor]":
         """The losses of each term and their sum."""
         outputs = module(**batch.inputs)
         losses = {term.name: term.loss(outputs, batch) for term in self.terms}

@@ -62,17 +62,13 @@ def softened_kl(ours: "Tensor", theirs: "Tensor", counts: "Tensor", temperature:
 
     if ours.shape != theirs.shape:
         shapes = f"{tuple(ours.shape)} and {tuple(theirs.shape)}"
-        raise InputError(
-            f"logits of the model and its parent differ in shape: {shapes}", "compare like with like"
-        )
+        raise InputError(f"logits of the model and its parent differ in shape: {shapes}", "compare like with like")
     log_q, log_p = (torch.log_softmax(x[counts].float() / temperature, -1) for x in (ours, theirs))
     kl = (log_p.exp() * (log_p - log_q)).sum(-1)
     return temperature**2 * kl.sum() / max(1, len(kl))
 
 
-def embedding_distance(
-    ours: "Mapping[str, Tensor]", theirs: "Mapping[str, Tensor]", batch: Batch
-) -> "Tensor":
+def embedding_distance(ours: "Mapping[str, Tensor]", theirs: "Mapping[str, Tensor]", batch: Batch) -> "Tensor":
     """Squared differences of the similarities within the batch, plus ``1 - cosine`` where widths are equal."""
     if "hidden" not in ours or "hidden" not in theirs:
         what = f"the model gives {', '.join(ours)}, the parent {', '.join(theirs)}"

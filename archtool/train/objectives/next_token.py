@@ -21,7 +21,5 @@ def next_token_loss(outputs: "Mapping[str, Tensor]", batch: Batch) -> "Tensor":
         shape = tuple(logits_BTV.shape)
         raise InputError(f"logits {shape} where one per token is needed", "the model is no language model")
     check_labels(next_BT, logits_BTV.shape[-1])
-    total = F.cross_entropy(
-        logits_BTV.flatten(0, 1).float(), next_BT.flatten(), ignore_index=IGNORE, reduction="sum"
-    )
+    total = F.cross_entropy(logits_BTV.flatten(0, 1).float(), next_BT.flatten(), ignore_index=IGNORE, reduction="sum")
     return total / (next_BT != IGNORE).sum().clamp(min=1)

@@ -29,9 +29,7 @@ def candidates(arch: Architecture, tables: bool = True) -> tuple[str, ...]:
     return tuple(found)
 
 
-def rtn_edit(
-    arch: Architecture, encoding: Affine, protect: Sequence[str] = (), tables: bool = True
-) -> Edit:
+def rtn_edit(arch: Architecture, encoding: Affine, protect: Sequence[str] = (), tables: bool = True) -> Edit:
     """Encode every candidate that is not protected, with fallbacks where its shape asks for one."""
     decisions, notes = [], []
     kept = protected_tensors(arch, protect)
