@@ -15,11 +15,10 @@ from archtool.checkpoint.store import TensorStore
 from archtool.families.names import Entry
 from archtool.ir.encodings import BITS, Encoding
 from archtool.model.ahead import ahead
+from archtool.model.pick import Index, index_of, take
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-    from archtool.model.pick import Index
 
 BLOCK_BYTES = 4 * 2**20
 
@@ -143,7 +142,9 @@ class Filed:
         """Reads no more than these rows where the layout allows it."""
         if self.turned:
             return self._whole[start:stop] if self.shape else self._whole
-        return self.store.read(self.entry.file, slice(self.first + start, self.first + stop) if self.shape else None)
+        return self.store.read(
+            self.entry.file, slice(self.first + start, self.first + stop) if self.shape else None
+        )
 
     @property
     def _whole(self) -> Tensor:
@@ -176,8 +177,6 @@ class Picked:
 
     def rows(self, start: int, stop: int) -> Tensor:
         """Reads the rows between the first and the last that are wanted."""
-        from archtool.model.pick import index_of, take
-
         wanted = range(start, stop) if self.picks[0] is None else self.picks[0][start:stop]
         low, high = min(wanted), max(wanted) + 1
         tensor = self.base.rows(low, high)
@@ -189,8 +188,6 @@ class Picked:
 
     @cached_property
     def _columns(self) -> tuple[tuple[int, Index], ...]:
-        from archtool.model.pick import index_of
-
         return tuple((axis, index_of(p)) for axis, p in enumerate(self.picks) if axis and p is not None)
 
 
@@ -246,7 +243,9 @@ class EncodedLeaf:
 
     def rows(self, start: int, stop: int) -> Tensor:
         """Rows of the leaf."""
-        return self.leaves.q_rows(start, stop) if self.name == "q" else self.leaves.small[self.name][start:stop]
+        return (
+            self.leaves.q_rows(start, stop) if self.name == "q" else self.leaves.small[self.name][start:stop]
+        )
 
 
 @dataclass(frozen=True)

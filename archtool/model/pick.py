@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING, TypeAlias, Union
 
-import numpy as np
-import torch
-from torch import Tensor
+if TYPE_CHECKING:
+    from torch import Tensor
 
-Index = slice | Tensor
+Index: TypeAlias = Union[slice, "Tensor"]
 
 
 def index_of(picks: Sequence[int]) -> Index:
     """Indices as `take` wants them: a slice where they are a range (then a view is taken), else a tensor."""
+    import torch
+
     index = torch.tensor(picks, dtype=torch.int64)
     if len(picks) and bool((index.diff() == 1).all()):
         return slice(picks[0], picks[-1] + 1)
@@ -24,6 +26,9 @@ def take(tensor: Tensor, axis: int, index: Index) -> Tensor:
 
     Torch gathers two-byte columns an element at a time; numpy is three times as fast there.
     """
+    import numpy as np
+    import torch
+
     if isinstance(index, slice):
         return tensor.narrow(axis, index.start, index.stop - index.start)
     if axis and tensor.device.type == "cpu" and tensor.element_size() == 2:
