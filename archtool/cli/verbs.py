@@ -110,7 +110,8 @@ def _help(info: FieldInfo) -> str:
     default = info.get_default(call_default_factory=True)
     if default is None or default == () or default == []:
         return text
-    return f"{text} \\[{str(default).lower() if isinstance(default, bool) else default}]"
+    shown = ",".join(map(str, default)) if isinstance(default, list | tuple) else str(default)
+    return f"{text} \\[{shown.lower() if isinstance(default, bool) else shown}]"
 
 
 def _completion(choices: tuple[str, ...]) -> Callable[[str], list[str]]:
