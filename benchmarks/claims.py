@@ -1,0 +1,164 @@
+"""Every numbered claim of the product: which command measures it, what it must be, and what that costs.
+
+A command is a file of this folder that prints one JSON line per claim: ``{"claim": …, "value": …}`` with, where it
+has them, ``spread`` (over seeds or rounds), ``seeds``, ``note``, or ``skipped`` (why there is no value). Where a
+command prints a claim under a name of its own, ``Claim.printed`` is the pattern of that name.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from typing import Literal
+
+Compare = Literal["<=", "<", ">=", "==", "within", "reported"]
+
+
+@dataclass(frozen=True)
+class Command:
+    """One file of this folder.
+
+    Attributes:
+        file: its name.
+        core_hours: what its full form takes on one core.
+        quick: whether it has a shorter ``--quick`` form that measures a stand-in; without one, both are the same.
+    """
+
+    file: str
+    core_hours: float
+    quick: bool = False
+
+
+@dataclass(frozen=True)
+class Claim:
+    """One number.
+
+    Attributes:
+        id: ``<issue>.<item>.<what>``.
+        command: what prints it.
+        goal: the goal in words.
+        compare: how the value is compared with ``target``; ``reported`` has no goal.
+        target: the bound, or the middle of ``within``.
+        tolerance: of ``within``.
+        printed: pattern of the name under which the command prints it; empty: ``id``.
+    """
+
+    id: str
+    command: Command
+    goal: str
+    compare: Compare
+    target: float = 0.0
+    tolerance: float = 0.0
+    printed: str = ""
+
+    def matches(self, name: str) -> bool:
+        """Whether a printed name is this claim."""
+        return fnmatchcase(name, self.printed or self.id)
+
+    def passes(self, value: float) -> bool | None:
+        """Whether a value meets the goal; None where nothing is demanded."""
+        outcomes = {
+            "<=": value <= self.target,
+            "<": value < self.target,
+            ">=": value >= self.target,
+            "==": value == self.target,
+            "within": abs(value - self.target) <= self.tolerance,
+        }
+        return outcomes.get(self.compare)
+
+
+QUICKSTART = Command("spine_quickstart.py", 0.1)
+TESTS = Command("spine_tests.py", 0.5, quick=True)
+PARITY = Command("spine_parity.py", 0.1)
+REAL = Command("spine_real.py", 0.1)
+EXPORT = Command("spine_export.py", 0.1)
+LARGE = Command("large.py", 0.2, quick=True)
+CLI = Command("spine_cli.py", 0.02)
+BAD_INPUT = Command("spine_bad_input.py", 0.05)
+REPEAT = Command("spine_repeat.py", 0.05)
+TABLE = Command("latency_table.py", 0.5, quick=True)
+PARENTS = Command("parents.py", 3.5, quick=True)
+
+FAMILIES = (
+    "bert", "roberta", "distilbert", "vit", "deit", "timm_vit", "gpt2", "llama", "mistral", "qwen2", "qwen3",
+    "gemma2", "phi3",
+)  # fmt: skip
+"""Under which names `spine_parity` reports the families of the issue (MiniLM is a BERT)."""
+
+MODELS = ("pruned_minilm", "int8_minilm", "ragged_llama")
+VITS = ("vit-a", "vit-b", "vit-c", "vit-d", "vit-e")
+GPTS = ("gpt-a", "gpt-b", "gpt-c")
+
+CLAIMS: tuple[Claim, ...] = (
+    Claim("spine.1.quickstart_seconds", QUICKSTART, "the quickstart recipe in under 2 minutes on 2 cores", "<", 120),
+    Claim("spine.1.quickstart_exit_code", QUICKSTART, "it ends with exit code 0", "==", 0),
+    Claim("spine.1.quickstart_budgets_missed", QUICKSTART, "every budget of the recipe is met", "==", 0),
+    Claim("spine.1.quickstart_reload_max_abs_diff", QUICKSTART, "the written model, reloaded: ≤ 1e-5", "<=", 1e-5),
+    Claim("spine.1.quickstart_onnx_max_abs_diff", QUICKSTART, "its ONNX file in ONNX Runtime: ≤ 1e-5", "<=", 1e-5),
+    Claim("spine.1.quickstart_accuracy_before", QUICKSTART, "test accuracy of the trained model", "reported"),
+    Claim("spine.1.quickstart_accuracy_after", QUICKSTART, "test accuracy of the model within the budget", "reported"),
+    Claim("spine.1.tests_failed", TESTS, "the README's second command passes the tests", "==", 0),
+    *(
+        Claim(f"spine.2.{name}_max_abs_diff", PARITY, f"{name}: outputs equal transformers' within 1e-5", "<=", 1e-5)
+        for name in FAMILIES
+    ),
+    Claim("spine.2.fewest_configurations", PARITY, "at least 3 random configurations of each family", ">=", 3),
+    Claim("spine.2.families_with_wrong_order_test", PARITY, "a wrong head order is seen in each family file", ">=", 10),
+    Claim("spine.2.identity_failed", PARITY, "from_hf ∘ to_hf is the identity, byte for byte", "==", 0),
+    Claim("spine.2.tests_failed", PARITY, "no test of the families fails", "==", 0),
+    Claim("spine.3.minilm_sts_test_spearman", REAL, "0.8203 ± 0.0002", "within", 0.8203, 0.0002),
+    Claim("spine.3.minilm_sts_dev_spearman", REAL, "0.8672 ± 0.0002", "within", 0.8672, 0.0002),
+    Claim("spine.3.stories260k_loss", REAL, "1.266 nats per token (± 0.0005)", "within", 1.266, 0.0005),
+    Claim("spine.3.stories260k_greedy_differs", REAL, "the published greedy text, to the letter", "==", 0),
+    Claim("spine.3.minilm_onnx_max_abs_diff", REAL, "ONNX Runtime agrees with torch to 1e-5", "<=", 1e-5),
+    Claim("spine.3.minilm_onnx_sts_test_spearman", REAL, "and keeps 0.8203 ± 0.0002", "within", 0.8203, 0.0002),
+    *(
+        Claim(f"spine.4.{name}_max_abs_diff", EXPORT, f"{name}: fresh process without archtool: ≤ 1e-5", "<=", 1e-5)
+        for name in MODELS
+    ),
+    *(
+        Claim(f"spine.4.{name}_bytes_off", EXPORT, f"{name}: the file is smaller by what the report says", "==", 0)
+        for name in MODELS
+    ),
+    Claim("spine.4.masked_parent_max_rel_diff", EXPORT, "sliced equals masked on every axis: ≤ 1e-5", "<=", 1e-5),
+    Claim("spine.5.inspect_seconds", LARGE, "inspect of 20 GB in under 2 s", "<", 2, printed="inspect of *: seconds"),
+    Claim("spine.5.inspect_peak_mb", LARGE, "in under 300 MB", "<", 300, printed="inspect of *: peak memory"),
+    Claim("spine.5.inspect_imports_torch", LARGE, "without importing torch", "==", 0,
+          printed="inspect of *: imports torch"),
+    Claim("spine.5.prune_int8_peak_gb", LARGE, "prune and int8 of 8 GB in under 3 GB", "<", 3,
+          printed="prune + int8 of *: peak memory"),
+    Claim("spine.5.prune_int8_speed_ratio_vs_copy", LARGE, "at no less than half the speed of copying", ">=", 0.5,
+          printed="prune + int8 of *: speed over copying"),
+    Claim("spine.6.help_seconds", CLI, "archtool --help in under 0.5 s", "<", 0.5),
+    Claim("spine.6.completion_seconds", CLI, "completion in under 0.5 s", "<", 0.5),
+    Claim("spine.6.help_imports_torch", CLI, "--help imports no torch", "==", 0),
+    Claim("spine.6.completion_imports_torch", CLI, "completion imports no torch", "==", 0),
+    Claim("spine.6.commands_without_json", CLI, "every command has --json", "==", 0),
+    Claim("spine.6.writing_commands_without_dry_run", CLI, "every command that writes has --dry-run", "==", 0),
+    Claim("spine.6.commands_without_two_examples", CLI, "every command has two examples in its help", "==", 0),
+    Claim("spine.7.bad_input_failed", BAD_INPUT, "each bad input gives its message and exit code", "==", 0),
+    Claim("spine.7.bad_input_passed", BAD_INPUT, "at least 15 cases are tested", ">=", 15),
+    Claim("spine.7.bad_input_skipped", BAD_INPUT, "none is skipped", "==", 0),
+    Claim("spine.7.distinct_hashes", REPEAT, "run twice, and killed and resumed: one tensor hash", "==", 1),
+    *(
+        Claim(f"spine.latency_table.{model}.{runtime}.{part}_pct", TABLE,
+              f"{part} prediction error of whole models, {model} in {runtime}", "reported",
+              printed=f"latency-table.{model}.{runtime}.error_{part}_pct")
+        for model in ("minilm", "vit") for runtime in ("onnxruntime", "torch") for part in ("median", "p95")
+    ),
+    *(
+        Claim(f"parents.{name}.accuracy", PARENTS, f"{name}: at least 90 % on Fashion-MNIST's test set", ">=", 0.9)
+        for name in VITS
+    ),
+    *(Claim(f"parents.{name}.loss", PARENTS, f"{name}: nats per byte on the test text", "reported") for name in GPTS),
+)  # fmt: skip
+
+
+def commands() -> tuple[Command, ...]:
+    """Every command once, in the order of its first claim."""
+    return tuple(dict.fromkeys(claim.command for claim in CLAIMS))
+
+
+def claims_of(command: Command) -> tuple[Claim, ...]:
+    """What a command must print."""
+    return tuple(claim for claim in CLAIMS if claim.command == command)
