@@ -96,11 +96,18 @@ def finish(folder: Path) -> None:
 
     failure = verified(folder) if (folder / "verify.json").is_file() else None
     report = build_report(folder)
-    write_report(report, folder)
+    write_report(report, folder, plugin_panels())
     if (folder / "model").is_dir():
         (folder / "model" / "README.md").write_text(model_card(report), encoding="utf-8")
     if failure is not None:
         raise failure
+
+
+def plugin_panels() -> list[Any]:
+    """Report panels that installed packages add."""
+    from archtool.registry import entries
+
+    return [entry.load() for entry in entries("report_panels").values()]
 
 
 def verified(folder: Path) -> Exception | None:
