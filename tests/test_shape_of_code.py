@@ -30,7 +30,6 @@ EAGER = {
     "model.codec",
     "model.masked",
     "model.generate",
-    "model.pick",
     "export.remote.runtime",
 }
 """Modules that are torch code through and through: imported lazily themselves."""

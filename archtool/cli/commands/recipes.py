@@ -53,6 +53,7 @@ def cp(
     model: Annotated[str | None, typer.Option("--model", help="Write this as the recipe's model.")] = None,
     data: Annotated[str | None, typer.Option("--data", help="Write this as the recipe's data.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace an existing file.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be written; write nothing.")] = False,
     json: Json = False,
 ) -> None:
     """Copy a recipe to change it; its comments stay."""
@@ -63,6 +64,9 @@ def cp(
     target = target / source.name if target.is_dir() else target
     if target.exists() and not force:
         raise UsageError(f"{target} is there already", "--force replaces it")
+    if dry_run:
+        emit_json({"file": str(target), "written": False}) if json else emit(f"would write {target}")
+        return
     try:
         target.write_text(_filled(source, {"model": model, "data": data}), encoding="utf-8")
     except OSError as problem:
