@@ -63,9 +63,7 @@ def environment(**more: str) -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": path, **more}
 
 
-def process(
-    command: Iterable[str | Path], cwd: Path | None = None, env: Mapping[str, str] | None = None
-) -> Done:
+def process(command: Iterable[str | Path], cwd: Path | None = None, env: Mapping[str, str] | None = None) -> Done:
     """Run a process to its end and time it."""
     begun = time.perf_counter()
     done = subprocess.run(

@@ -83,9 +83,7 @@ def _layer(shape: Shape, i: int) -> list[tuple[str, tuple[int, ...]]]:
     width, kv_width = shape.width, shape.width // shape.heads * shape.kv
     at = f"model.layers.{i}"
     rows = {"q_proj": width, "k_proj": kv_width, "v_proj": kv_width, "o_proj": width}
-    found: list[tuple[str, tuple[int, ...]]] = [
-        (f"{at}.self_attn.{n}.weight", (r, width)) for n, r in rows.items()
-    ]
+    found: list[tuple[str, tuple[int, ...]]] = [(f"{at}.self_attn.{n}.weight", (r, width)) for n, r in rows.items()]
     found += [(f"{at}.mlp.{n}_proj.weight", (shape.hidden, width)) for n in ("gate", "up")]
     found.append((f"{at}.mlp.down_proj.weight", (width, shape.hidden)))
     return found + [(f"{at}.{n}.weight", (width,)) for n in ("input_layernorm", "post_attention_layernorm")]
@@ -304,23 +302,15 @@ def _show_runs(found: dict[str, list[Any]], stored: int) -> None:
     for name, runs in found.items():
         for run in runs:
             seconds = run.seconds if isinstance(run, Timed) else run
-            more = (
-                f"{run.cpu_seconds:7.1f} s CPU {run.peak_bytes / 1e9:6.2f} GB peak"
-                if isinstance(run, Timed)
-                else ""
-            )
+            more = f"{run.cpu_seconds:7.1f} s CPU {run.peak_bytes / 1e9:6.2f} GB peak" if isinstance(run, Timed) else ""
             print(f"{name:28} {seconds:7.1f} s {stored / seconds / 1e6:7.0f} MB/s {more}")
 
 
 def main() -> int:
     """Run everything; exit 1 where a goal is missed."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="0.8 GB instead of 8 GB")
-    parser.add_argument(
-        "--folder", type=Path, default=Path(tempfile.gettempdir()), help="where scratch files go"
-    )
+    parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()), help="where scratch files go")
     parser.add_argument("--rounds", type=int, default=2, help="how often to copy and to run the recipe")
     asked = parser.parse_args()
     shape, size_bytes = (QUICK, 800_000_000) if asked.quick else (BIG, 8_000_000_000)
@@ -328,9 +318,7 @@ def main() -> int:
         parser.error(f"{GNU_TIME} is missing: apt-get install time")
     free_bytes = shutil.disk_usage(asked.folder).free
     if free_bytes < 2.5 * size_bytes:
-        parser.error(
-            f"{asked.folder} has {free_bytes / 1e9:.1f} GB free; {2.5 * size_bytes / 1e9:.1f} are needed"
-        )
+        parser.error(f"{asked.folder} has {free_bytes / 1e9:.1f} GB free; {2.5 * size_bytes / 1e9:.1f} are needed")
     with tempfile.TemporaryDirectory(prefix="large-", dir=asked.folder) as scratch:
         rows = inspect_claims(Path(scratch)) + compress_claims(Path(scratch), shape, size_bytes, asked.rounds)
     for row in rows:

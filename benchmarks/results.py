@@ -36,11 +36,7 @@ def write_results(rows: Mapping[str, Row], path: Path = RESULTS) -> None:
 
 def merged(old: Mapping[str, Row], new: Mapping[str, Row]) -> dict[str, Row]:
     """New rows over old ones; a quick stand-in never replaces a full measurement."""
-    kept = {
-        name
-        for name, row in new.items()
-        if row["mode"] == "quick" and old.get(name, {}).get("mode") == "full"
-    }
+    kept = {name for name, row in new.items() if row["mode"] == "quick" and old.get(name, {}).get("mode") == "full"}
     return {**old, **{name: row for name, row in new.items() if name not in kept}}
 
 

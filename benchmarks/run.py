@@ -109,9 +109,7 @@ def is_done(command: Command, rows: Mapping[str, Row], now: str, quick: bool) ->
 def show(rows: Mapping[str, Row]) -> bool:
     """Print rows; whether none failed."""
     for name, row in rows.items():
-        verdict = {True: "pass", False: "FAIL", None: "skipped" if "skipped" in row else "reported"}[
-            row["pass"]
-        ]
+        verdict = {True: "pass", False: "FAIL", None: "skipped" if "skipped" in row else "reported"}[row["pass"]]
         print(
             f"{verdict:9}{name:52}{number(row['value']):>14}  {row.get('error') or row.get('skipped') or row['goal']}"
         )

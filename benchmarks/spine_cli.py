@@ -74,9 +74,7 @@ def flags(command: Any) -> set[str]:
 
 def count(claim: str, missing: Sequence[str], total: int) -> None:
     """How many commands miss something, and which."""
-    emit(
-        f"spine.6.{claim}", len(missing), note=f"of {total}" + (f": {', '.join(missing)}" if missing else "")
-    )
+    emit(f"spine.6.{claim}", len(missing), note=f"of {total}" + (f": {', '.join(missing)}" if missing else ""))
 
 
 if __name__ == "__main__":

@@ -50,13 +50,9 @@ def exported(name: str, model: Path, scratch: Path, *words: str) -> Path:
     found = json.loads((out / "verified.json").read_text())
     if any(f["dialect"] not in DIALECTS for f in found) or not found:
         raise RuntimeError(f"{name} was not written in a dialect that loads without archtool: {found}")
-    notes = [
-        f"{f['dialect']}, " + ", ".join(f"{n} up to {top:.3g}" for n, _, top in f["outputs"]) for f in found
-    ]
+    notes = [f"{f['dialect']}, " + ", ".join(f"{n} up to {top:.3g}" for n, _, top in f["outputs"]) for f in found]
     errors = "".join(f["error"] for f in found)
-    emit(
-        f"spine.4.{name}_max_abs_diff", max(f["max_abs_diff"] for f in found), note=errors or "; ".join(notes)
-    )
+    emit(f"spine.4.{name}_max_abs_diff", max(f["max_abs_diff"] for f in found), note=errors or "; ".join(notes))
     said = records["parent"]["costs"]["size_bytes"] - records["child"]["costs"]["size_bytes"]
     seen = file_bytes(model) - file_bytes(out / "model")
     emit(f"spine.4.{name}_bytes_off", said - seen, note=f"smaller by {seen} bytes")

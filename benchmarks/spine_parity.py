@@ -65,9 +65,7 @@ def watched() -> Parity:
 
     plugin = Parity()
     encoder_checks.compared = plugin.recording(encoder_checks.compared, float)
-    decoder_checks.check_parity = plugin.recording(
-        decoder_checks.check_parity, lambda result: float(result[2])
-    )
+    decoder_checks.check_parity = plugin.recording(decoder_checks.check_parity, lambda result: float(result[2]))
     return plugin
 
 
@@ -81,9 +79,7 @@ def main() -> None:
         if values:
             emit(f"spine.2.{family}_max_abs_diff", max(values.values()), note=f"{len(values)} configurations")
     emit("spine.2.fewest_configurations", min(len(plugin.found.get(family, ())) for family in FAMILIES))
-    wrong = {
-        name.partition("::")[0] for name, o in plugin.outcomes.items() if WRONG in name and o == "passed"
-    }
+    wrong = {name.partition("::")[0] for name, o in plugin.outcomes.items() if WRONG in name and o == "passed"}
     emit("spine.2.families_with_wrong_order_test", len(wrong))
     emit("spine.2.identity_failed", plugin.count("failed", "test_identity"))
     emit("spine.2.tests_failed", plugin.count("failed", "tests/families"))

@@ -26,9 +26,7 @@ def main() -> None:
         emit("spine.1.quickstart_budgets_missed", sum(not check["met"] for check in records["budgets"]))
         for which, name in (("parent", "before"), ("child", "after")):
             accuracy = records[which]["metrics"]["accuracy"]
-            emit(
-                f"spine.1.quickstart_accuracy_{name}", accuracy["value"], note=f"stderr {accuracy['stderr']}"
-            )
+            emit(f"spine.1.quickstart_accuracy_{name}", accuracy["value"], note=f"stderr {accuracy['stderr']}")
         for found in json.loads((out / "verified.json").read_text()):
             which = "onnx" if found["runtime"] == "onnxruntime" else "reload"
             note = found["error"] or f"{found['dialect']} dialect, loaded by {found['runtime']}"

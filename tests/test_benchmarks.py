@@ -139,9 +139,7 @@ def test_a_quick_stand_in_never_replaces_a_full_measurement(tmp_path, monkeypatc
     assert results.merged(full, quick) == full and results.merged(quick, full) == full
     now = results.commit()
     assert run.is_done(command, full, now, quick=True) and run.is_done(command, quick, now, quick=True)
-    assert not run.is_done(command, quick, now, quick=False) and not run.is_done(
-        command, full, "other", quick=False
-    )
+    assert not run.is_done(command, quick, now, quick=False) and not run.is_done(command, full, "other", quick=False)
 
 
 def test_results_are_written_whole_and_in_order(tmp_path):

@@ -17,9 +17,7 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
-WORKERS = max(
-    1, min(4, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
-)
+WORKERS = max(1, min(4, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1))
 
 
 def ahead(jobs: Iterable[Callable[[], T]], workers: int = WORKERS) -> Iterator[T]:

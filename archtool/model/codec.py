@@ -27,8 +27,7 @@ PART_NUMEL = 2**18
 def leaf_tensors(encoding: Encoding, shape: tuple[int, ...], device: str) -> dict[str, Tensor]:
     """Empty leaves for a tensor of this shape."""
     return {
-        leaf.name: torch.empty(leaf.shape, dtype=DTYPES[leaf.dtype], device=device)
-        for leaf in encoding.leaves(shape)
+        leaf.name: torch.empty(leaf.shape, dtype=DTYPES[leaf.dtype], device=device) for leaf in encoding.leaves(shape)
     }
 
 
@@ -58,9 +57,7 @@ def _(encoding: Dense, leaves: Mapping[str, Tensor], columns: int) -> Tensor:
 def _(encoding: Affine, w_OI: Tensor) -> dict[str, Tensor]:
     step = max(1, PART_NUMEL // max(1, w_OI.shape[1]))
     parts = [_affine(encoding, part) for part in w_OI.split(step)]
-    return (
-        {name: torch.cat([part[name] for part in parts]) for name in parts[0]} if len(parts) > 1 else parts[0]
-    )
+    return {name: torch.cat([part[name] for part in parts]) for name in parts[0]} if len(parts) > 1 else parts[0]
 
 
 def _affine(encoding: Affine, w_OI: Tensor) -> dict[str, Tensor]:

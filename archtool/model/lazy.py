@@ -142,9 +142,7 @@ class Filed:
         """Reads no more than these rows where the layout allows it."""
         if self.turned:
             return self._whole[start:stop] if self.shape else self._whole
-        return self.store.read(
-            self.entry.file, slice(self.first + start, self.first + stop) if self.shape else None
-        )
+        return self.store.read(self.entry.file, slice(self.first + start, self.first + stop) if self.shape else None)
 
     @property
     def _whole(self) -> Tensor:
@@ -243,9 +241,7 @@ class EncodedLeaf:
 
     def rows(self, start: int, stop: int) -> Tensor:
         """Rows of the leaf."""
-        return (
-            self.leaves.q_rows(start, stop) if self.name == "q" else self.leaves.small[self.name][start:stop]
-        )
+        return self.leaves.q_rows(start, stop) if self.name == "q" else self.leaves.small[self.name][start:stop]
 
 
 @dataclass(frozen=True)
