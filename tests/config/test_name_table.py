@@ -241,7 +241,7 @@ def test_parts_of_a_fused_tensor_of_mixed_dtype(tmp_path, monkeypatch):
         load_with_names(*write(tmp_path, tensors, table, family="fused", config=config, ignore=ignored))
     assert "b0.attn.q.weight" in caught.value.hint
     table |= {f"{part}{{i}}": f"b{{i}}.attn.{part}.weight" for part in "qkv"}
-    found = load_with_names(*write(tmp_path, made, table, family="fused", config=CONFIG))
+    found = load_with_names(*write(tmp_path, made, table, family="fused", config=config))
     assert {found.weights[f"b1.attn.{part}.weight"].dtype for part in "qkv"} == {"F32"}
     (tmp_path / "out").mkdir()
     save(found, tmp_path / "out")
