@@ -30,12 +30,6 @@ def tree(folder):
     }
 
 
-@pytest.fixture(autouse=True)
-def without_reload_check(monkeypatch):
-    """Commands in this process do not compare the written model in a fresh one: `tests/export` does that."""
-    monkeypatch.setattr("archtool.run.hooks.VERIFIED_BYTES", 0)
-
-
 @dataclass
 class Outcome:
     """What a command line did."""
