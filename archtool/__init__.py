@@ -1,18 +1,18 @@
 """archtool: budget in, proven compact model out.
 
-The Python API mirrors the command line; every name below is imported only when it is used, so that
-``import archtool`` costs no torch.
+The Python API mirrors the command line: `archtool.api` has a function per verb. Those whose names are not also parts
+of this package stand here too; each is imported only when it is used, so that ``import archtool`` costs no torch.
 """
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from archtool.api import bench, evaluate, export, extract, prune, quantize, run, train
+    from archtool.api import bench, extract, prune, quantize
     from archtool.model.checkpoint import Checkpoint
 
 __version__ = "0.1.0"
-__all__ = ["bench", "evaluate", "export", "extract", "load", "prune", "quantize", "run", "train"]
+__all__ = ["bench", "extract", "load", "prune", "quantize"]
 
 
 def load(path: str, names: str | None = None, allow_config: tuple[str, ...] = ()) -> "Checkpoint":

@@ -1,6 +1,8 @@
 """The Python API: one function per verb, on the same engine as the command line.
 
-    result = archtool.prune("my-model", budget="params=0.5x", data="digits/", out="smaller")
+    from archtool import api
+
+    result = api.prune("my-model", budget="params=0.5x", data="digits/", out="smaller")
     result.metrics["parameters"], result.folder
 
 Options are those of the command (``archtool prune --help``), with underscores; recipe fields (``task``, ``data``,

@@ -51,7 +51,7 @@ def build_report(folder: Path) -> Report:
         parent=_snapshot("before", parent, records, "parent") if parent and parent != child else None,
         budgets=(*_budgets(records), *_gates(recipe, result)),
         layers=tuple(_layers(parent or child, child, records.get("scores", {}))),
-        tensors=tuple(_tensors(child)),
+        tensors=tuple(_tensors(child, records.get("errors", {}))),
         steps=tuple(_steps(result["steps"])),
         skipped=tuple(Skipped(what=n["what"], reason=n["reason"]) for n in records.get("notes", [])),
         exports=tuple(_exports(folder)),
@@ -178,9 +178,10 @@ def _bits_of(text: str) -> float:
     return float(text.partition("bits=")[2].partition(",")[0].rstrip(")"))
 
 
-def _tensors(child: Mapping[str, Any]) -> Iterator[TensorRow]:
+def _tensors(child: Mapping[str, Any], errors: Mapping[str, float]) -> Iterator[TensorRow]:
     for name, text in child.get("encodings", {}).items():
-        yield TensorRow(name=name, scheme=text, bits=_bits_of(text) if "bits=" in text else None)
+        bits = _bits_of(text) if "bits=" in text else None
+        yield TensorRow(name=name, scheme=text, bits=bits, error=errors.get(name))
 
 
 def _exports(folder: Path) -> Iterator[ExportCheck]:

@@ -126,3 +126,15 @@ def test_unknown_schemes_are_refused():
     for text in ("w5", "w4a4", "int8", "w"):
         with pytest.raises(UsageError):
             parse_scheme(text)
+
+
+def test_relative_error_equals_the_norms_of_whole_tensors():
+    from archtool.transforms.quantize.error import relative_errors
+
+    checkpoint = tiny("bert")
+    small = apply(checkpoint, rtn_edit(checkpoint.architecture, Affine(8)))
+    found = relative_errors(checkpoint, small)
+    assert set(found) == {name for name, _ in small.plan.entries}
+    for name, error in found.items():
+        exact, coded = (c.tensor(name).rows(0, c.tensor(name).shape[0]).double() for c in (checkpoint, small))
+        assert error == pytest.approx(float((coded - exact).norm() / exact.norm()), rel=1e-9) and 0 < error < 0.02

@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from dataclasses import replace
+from typing import TYPE_CHECKING, ClassVar
 
 from archtool.config.fields import BudgetText
 from archtool.run.step import Context, Estimate, Shared, State, Step, StepOptions, option
+
+
+if TYPE_CHECKING:
+    from archtool.model.checkpoint import Checkpoint
+
+MEASURED_BYTES = 2_000_000_000
+"""Errors of single tensors are measured up to this size of the input."""
 
 
 class QuantizeOptions(StepOptions):
@@ -63,4 +71,13 @@ class Quantize(Step[QuantizeOptions]):
                     f"{options.scheme} does not reach the budget: {over}",
                     f"The nearest feasible: {nearest(budget, reached)}. Use fewer bits, or prune first.",
                 )
-        return finish(state, edit, child, context, budget, "quantize")
+        after = finish(state, edit, child, context, budget, "quantize")
+        return replace(after, records={**after.records, "errors": _errors(state.checkpoint, child)})
+
+
+def _errors(before: Checkpoint, after: Checkpoint) -> dict[str, float]:
+    """Relative error of each encoded tensor; not for models so large that another pass would cost minutes."""
+    from archtool.model.costs import stored_bytes
+    from archtool.transforms.quantize.error import relative_errors
+
+    return relative_errors(before, after) if stored_bytes(before) <= MEASURED_BYTES else {}
