@@ -4,8 +4,9 @@ Each is a recipe of ``recipes/parents``. A killed training continues where it wa
 same recipe, is only reported. ``parents.json`` says of each what it is: the hash of its file, its recipe, its
 accuracy or loss as kept (bf16) and before (fp32), seconds and seed.
 
-    python benchmarks/parents.py                   what is not done yet (about 3.5 core-hours for all)
-    python benchmarks/parents.py --only vit-a
+    python benchmarks/parents.py --train           what is not done yet (about 3.5 core-hours for all)
+    python benchmarks/parents.py --train --only vit-a
+    python benchmarks/parents.py                   what is kept, measured when it was trained; nothing is trained
     python benchmarks/parents.py --quick           a few steps of each, in a temporary folder: does it run?
 """
 
@@ -33,21 +34,28 @@ def main() -> None:
     """Train what is asked for and print a claim for each parent."""
     parser = arguments(__doc__)
     parser.add_argument("--only", metavar="NAME", help="one parent")
+    parser.add_argument("--train", action="store_true", help="train those that are not there yet")
     asked = parser.parse_args()
     names = sorted(path.stem for path in RECIPES.glob("*.yaml"))
     if asked.only and asked.only not in names:
         parser.error(f"there is no parent {asked.only}; there are {', '.join(names)}")
     for name in [asked.only] if asked.only else names:
         try:
-            report(name, try_out(name) if asked.quick else parent(name), asked.quick)
+            if asked.quick:
+                report(name, try_out(name), asked.quick)
+            elif asked.train or current(name):
+                report(name, parent(name), asked.quick)
+            else:
+                why = f"not trained yet: python benchmarks/parents.py --train --only {name}"
+                print(json.dumps({"claim": claim_id(name), "value": None, "error": why}))
         except NoData as why:
             skip([claim_id(name)], why)
 
 
 def parent(name: str) -> dict[str, Any]:
     """The facts of a parent; it is trained where it is not there yet or its recipe has changed."""
-    made: dict[str, Any] | None = read_facts().get(name)
-    if made and made["recipe_sha256"] == digest(RECIPES / f"{name}.yaml") and intact(name, made):
+    made = current(name)
+    if made:
         return made
     made = train(name, RUNS / name, KEPT / name)
     KEPT.mkdir(exist_ok=True)
@@ -60,6 +68,13 @@ def parent(name: str) -> dict[str, Any]:
         json.dumps(read_facts() | {name: made}, indent=1, sort_keys=True) + "\n", encoding="utf-8"
     )
     return made
+
+
+def current(name: str) -> dict[str, Any] | None:
+    """The facts of a parent that is kept, whole and of its present recipe."""
+    made: dict[str, Any] | None = read_facts().get(name)
+    same = made and made["recipe_sha256"] == digest(RECIPES / f"{name}.yaml") and intact(name, made)
+    return made if same else None
 
 
 def try_out(name: str) -> dict[str, Any]:
