@@ -230,7 +230,7 @@ def test_option_list_does_not_change_unnoticed(call):
     shared = ["--names", "--data", "--columns", "--protect", "--require", "--threads"]
     assert flags("append") == sorted([*common, *own, *shared])
     assert flags("doctor") == ["--json"] and flags("plugins") == ["--installed", "--json"]
-    assert flags("report") == ["--json"]
+    assert flags("report") == ["--dry-run", "--json"]
 
 
 HEAVY = ("torch", "numpy", "pydantic", "yaml", "transformers", "scipy")
