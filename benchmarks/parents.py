@@ -4,7 +4,7 @@ Each is a recipe of ``recipes/parents``. A killed training continues where it wa
 same recipe, is only reported. ``parents.json`` says of each what it is: the hash of its file, its recipe, its
 accuracy or loss as kept (bf16) and before (fp32), seconds and seed.
 
-    python benchmarks/parents.py --train           what is not done yet (about 3.5 core-hours for all)
+    python benchmarks/parents.py --train           what is not done yet (about 4 core-hours for all)
     python benchmarks/parents.py --train --only vit-a
     python benchmarks/parents.py                   what is kept, measured when it was trained; nothing is trained
     python benchmarks/parents.py --quick           a few steps of each, in a temporary folder: does it run?
