@@ -34,3 +34,14 @@ def test_a_recipe_as_a_mapping_and_its_gate(tmp_path):
     with pytest.raises(QualityError, match="bits is 32"):
         api.run(recipe, tmp_path / "run")
     assert (tmp_path / "run" / "model").is_dir()
+
+
+def test_lists_on_the_command_line_take_commas(tmp_path, monkeypatch):
+    from archtool.cli import main
+
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "parent").mkdir()
+    save(tiny("llama"), tmp_path / "parent", native=False)
+    assert main.run(["extract", "parent", "--budget", "params=0.8x", "--units", "ffn,heads", "--out", "run"]) == 0
+    sizes = archtool.load("run/model").architecture.size
+    assert sizes["b0.attn.kv"] == 1 and sizes["b0.ffn.hidden"] < 40

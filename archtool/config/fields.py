@@ -1,8 +1,8 @@
 """Types for step options that mean more than their Python type."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
-from pydantic import AfterValidator
+from pydantic import AfterValidator, BeforeValidator
 
 from archtool.budget.language import parse_budget
 from archtool.config.check import FieldError
@@ -19,3 +19,14 @@ def _budget(text: str) -> str:
 
 BudgetText = Annotated[str, AfterValidator(_budget)]
 """A budget kept as written; `archtool.budget.language.parse_budget` reads it."""
+
+
+def split_items(value: Any) -> Any:
+    """``"a,b"`` and ``["a,b", "c"]`` as a list of single items, so that flags may be repeated or joined by commas."""
+    if isinstance(value, str):
+        return [item.strip() for item in value.split(",") if item.strip()]
+    return [item for part in value for item in split_items(part)] if isinstance(value, (list, tuple)) else [value]
+
+
+Names = Annotated[tuple[str, ...], BeforeValidator(split_items)]
+"""Words, separated by commas or given one by one."""

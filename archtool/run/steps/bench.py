@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from pydantic import BeforeValidator, Field
 
+from archtool.config.fields import Names, split_items
 from archtool.run.step import Context, Estimate, Shared, State, Step, StepOptions, option
 
 if TYPE_CHECKING:
@@ -23,15 +24,7 @@ TABLE_SHARE = 0.3
 """Seconds of a window of the table per second of a point; a table has very many windows."""
 
 
-def _items(value: Any) -> Any:
-    """``"a,b"`` and ``["a,b", "c"]`` as a list of single items."""
-    if isinstance(value, str):
-        return [item.strip() for item in value.split(",") if item.strip()]
-    return [item for part in value for item in _items(part)] if isinstance(value, (list, tuple)) else [value]
-
-
-Names = Annotated[tuple[str, ...], BeforeValidator(_items)]
-Counts = Annotated[tuple[Annotated[int, Field(ge=1)], ...], BeforeValidator(_items)]
+Counts = Annotated[tuple[Annotated[int, Field(ge=1)], ...], BeforeValidator(split_items)]
 
 
 class BenchOptions(StepOptions):

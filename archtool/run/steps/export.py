@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
+from pydantic import BeforeValidator
+
+from archtool.config.fields import split_items
 from archtool.run.step import Context, Estimate, Shared, State, Step, StepOptions, option
 
+Formats = Annotated[tuple[Literal["hf", "onnx"], ...], BeforeValidator(split_items)]
 Dialect = Literal["auto", "stock", "sibling", "remote", "padded", "native"]
 
 
@@ -14,7 +18,7 @@ class ExportOptions(StepOptions):
     """Options of ``export``."""
 
     dialect: Dialect = option("auto", "How the model folder is written; auto: the first exact one.", panel="Output")
-    format: tuple[Literal["hf", "onnx"], ...] = option(("hf",), "File formats: hf, onnx.", panel="Output")
+    format: Formats = option(("hf",), "File formats: hf, onnx.", panel="Output")
 
 
 class Export(Step[ExportOptions]):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar
 
-from archtool.config.fields import BudgetText
+from archtool.config.fields import BudgetText, Names
 from archtool.run.step import Context, Estimate, Shared, State, Step, StepOptions, option
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ class ExtractOptions(StepOptions):
     """Options of ``extract``."""
 
     budget: BudgetText = option(..., "What the submodel may cost, e.g. params=0.6x.", panel="Budget")
-    units: tuple[str, ...] = option(("ffn",), "Kinds of nested units: ffn, heads, queries, qk, v.")
+    units: Names = option(("ffn",), "Kinds of nested units: ffn, heads, queries, qk, v.")
     multiple: int = option(1, "Round widths down to a multiple of this.", ge=1)
 
 

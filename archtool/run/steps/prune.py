@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from archtool.config.fields import BudgetText
+from archtool.config.fields import BudgetText, Names
 from archtool.errors import UsageError
 from archtool.run.step import Context, Estimate, Shared, State, Step, StepOptions, option
 
@@ -20,7 +20,7 @@ class PruneOptions(StepOptions):
 
     budget: BudgetText | None = option(None, "What the result may cost, e.g. params=0.5x.", panel="Budget")
     criterion: Literal["magnitude"] = option("magnitude", "How units are scored.")
-    units: tuple[str, ...] = option(("ffn", "heads"), "Kinds of units to narrow: ffn, heads, queries, qk, v.")
+    units: Names = option(("ffn", "heads"), "Kinds of units to narrow: ffn, heads, queries, qk, v.")
     blocks: int = option(0, "Blocks to drop, weakest first, before widths are cut.", ge=0)
     allocation: Literal["uniform", "exact"] = option(
         "uniform", "One share for all blocks, or each its own by the exact solver."

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, ClassVar
 from archtool.config.fields import BudgetText
 from archtool.run.step import Context, Estimate, Shared, State, Step, StepOptions, option
 
-
 if TYPE_CHECKING:
     from archtool.model.checkpoint import Checkpoint
 
