@@ -12,7 +12,7 @@ from counting import Counting, run_tests
 def main() -> None:
     """Run every test and count."""
     quick = arguments(__doc__).parse_args().quick
-    found = run_tests([ROOT / "tests"], Counting(), *(["-m", "not slow"] if quick else []))
+    found = run_tests([ROOT / "tests"], Counting(), "-n", "2", *(["-m", "not slow"] if quick else []))
     counts = ", ".join(f"{found.count(outcome)} {outcome}" for outcome in ("passed", "skipped"))
     emit("spine.1.tests_failed", found.count("failed"), note=counts)
 

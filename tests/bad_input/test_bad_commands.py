@@ -30,7 +30,7 @@ RECIPES = {
         "model: model\nsteps:\n- prune: {budget: params=0.5y}\n",
         ["unknown unit `y`", "r.yaml:3:26", "params=0.5x or params=20M"],
     ),
-    "type": ("model: model\nsteps:\n- prune: {units: ffn}\n", ["`units` must be a list, not 'ffn'", "r.yaml:3:18"]),
+    "type": ("model: model\nsteps:\n- prune: {blocks: two}\n", ["`blocks` must be", "'two'", "r.yaml:3:19"]),
     "syntax": ("model: model\nsteps:\n- prune: {budget: params=0.5x\n", ["not valid YAML", "r.yaml:4:1"]),
     "empty": ("", ["this is not a recipe"]),
     "not text": (b"\xff\xfe\x00", ["r.yaml is not UTF-8 text"]),
