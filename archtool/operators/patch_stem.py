@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from archtool.ir.axes import Dim, dim
-from archtool.ir.operator import Flow, Operator, Site
+from archtool.ir.operator import Feed, Flow, Operator, Site
 from archtool.ir.parts import Conv2d, Part, Role, Vector
 
 if TYPE_CHECKING:
@@ -53,6 +53,10 @@ class PatchStem(Operator):
             parts.append(Vector("position", (site.dim("positions"), width), (Role.INDEX, Role.PRODUCES)))
         return tuple(parts)
 
+    def feeds(self, site: Site, name: str) -> Mapping[str, Feed]:
+        """An image of the size that the architecture states."""
+        return {name: Feed((site.sizes[self.channels], "image_height", "image_width"))}
+
     def out(self, site: Site) -> Dim:
         """The stream width."""
         return dim(self.width)
@@ -72,7 +76,7 @@ class PatchStem(Operator):
         """(B, C, H, W) → (B, T, D)."""
         import torch
 
-        patches = m.patches(ctx.inputs["pixel_values"]).flatten(2).transpose(1, 2)
+        patches = m.patches(x).flatten(2).transpose(1, 2)
         extra = [getattr(m, name).expand(patches.shape[0], 1, -1) for name in self.tokens]
         if self.positions and not self.token_positions:
             patches = patches + m.position

@@ -62,6 +62,6 @@ class Pool(Operator):
 
         if self.pad_id < 0:
             return x_BTD[:, -1]
-        ids = ctx.inputs["input_ids"]
+        ids = ctx.inputs[ctx.root]
         places = torch.arange(ids.shape[1], device=ids.device) * ids.ne(self.pad_id).int()
         return x_BTD[torch.arange(x_BTD.shape[0], device=ids.device), places.argmax(-1)]

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from archtool.ir.axes import Dim, dim
-from archtool.ir.operator import SELECT, Flow, Operator, Site
+from archtool.ir.operator import SELECT, Feed, Flow, Operator, Site
 from archtool.ir.parts import Part, Table
 
 if TYPE_CHECKING:
@@ -52,6 +52,12 @@ class TokenStem(Operator):
         """The stream width."""
         return dim(self.width)
 
+    def feeds(self, site: Site, name: str) -> Mapping[str, Feed]:
+        """Token ids, and segment ids where there is a table of them."""
+        ids = Feed(("length",), site.sizes[self.vocab])
+        kinds = {"token_type_ids": Feed(("length",), site.sizes[self.types])} if self.types else {}
+        return {name: ids, **kinds}
+
     def refuses(self, axis: str, keep: Any) -> str:
         """Positions count from the padding id, so it must stay where it is."""
         if axis != self.vocab or self.pad_offset < 0 or tuple(keep[: self.pad_offset + 1])[-1:] == (self.pad_offset,):
@@ -62,14 +68,13 @@ class TokenStem(Operator):
         """(B, T) ids → (B, T, D)."""
         import torch
 
-        ids = ctx.inputs["input_ids"]
-        vectors = m.token(ids)
+        vectors = m.token(x)
         if self.scale != 1.0:
             vectors = vectors * torch.tensor(self.scale, dtype=vectors.dtype)
         if self.types:
             types = ctx.inputs.get("token_type_ids")
-            vectors = vectors + m.segment(torch.zeros_like(ids) if types is None else types)
-        return vectors + m.position(self._positions(ids, ctx)) if self.positions else vectors
+            vectors = vectors + m.segment(torch.zeros_like(x) if types is None else types)
+        return vectors + m.position(self._positions(x, ctx)) if self.positions else vectors
 
     def _positions(self, ids: Tensor, ctx: Any) -> Tensor:
         if self.pad_offset < 0:
