@@ -18,6 +18,8 @@ from archtool.ir.parts import Conv, Linear, Part
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from archtool.ir.architecture import Architecture
+
 SELECT = frozenset({"select"})
 FREE = frozenset({"select", "map", "scale"})
 
@@ -100,13 +102,19 @@ class Operator:
         kind: the name in architecture files and tables (``"mix.attn"``).
         local_axes: local axis → edits that are legal on it (``"select"``, ``"map"``, ``"scale"``).
         on_grid: whether it needs the rows and columns of its tokens (``ctx.flow.grid``).
+        linear_in_length: whether its cost grows no faster than the number of tokens.
+        constraints: in words, what widths, grids or lengths must satisfy.
         causal / windowed / order_bound: facts that searches and checks use.
+        cost_form: multiply-adds per sample as a formula, in T (tokens) and the local axes.
         papers: numbers of the papers whose operator this is.
     """
 
     kind: ClassVar[str] = ""
     local_axes: ClassVar[Mapping[str, frozenset[str]]] = {}
     on_grid: ClassVar[bool] = False
+    linear_in_length: ClassVar[bool] = False
+    constraints: ClassVar[tuple[str, ...]] = ()
+    cost_form: ClassVar[str] = ""
     papers: ClassVar[tuple[int, ...]] = ()
 
     def parts(self, site: Site) -> tuple[Part, ...]:
@@ -128,6 +136,15 @@ class Operator:
     def mixing_macs(self, site: Site, flow: Flow) -> int:
         """Multiply-adds per sample beyond the linear parts (attention products, scans, transforms)."""
         return 0
+
+    def uncounted_macs(self, site: Site, flow: Flow) -> int:
+        """Those of `mixing_macs` that are no matrix product or convolution (scans, transforms)."""
+        return 0
+
+    @classmethod
+    def samples(cls) -> tuple[Architecture, ...]:
+        """Small models that contain the operator, for the checks that every operator passes."""
+        return ()
 
     def feeds(self, site: Site, name: str) -> Mapping[str, Feed]:
         """Graph inputs that this operator reads; ``name`` is the one that enters its block (stems)."""

@@ -18,6 +18,8 @@ from archtool.ir.parts import Conv2d, Part, Role, Vector
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from archtool.ir.architecture import Architecture
+
 
 @dataclass(frozen=True, kw_only=True)
 class PatchStem(Operator):
@@ -33,6 +35,7 @@ class PatchStem(Operator):
     """
 
     kind: ClassVar[str] = "stem.patch"
+    cost_form: ClassVar[str] = "H W channels D"
     local_axes: ClassVar[Mapping[str, frozenset[str]]] = {"positions": frozenset()}
     papers: ClassVar[tuple[int, ...]] = (2, 7, 13, 16, 20, 32, 56, 58, 74, 86, 98, 104, 196)
 
@@ -71,6 +74,16 @@ class PatchStem(Operator):
         """Once per grid cell."""
         rows, columns = flow.grid or (0, 0)
         return (rows // self.patch[0]) * (columns // self.patch[1])
+
+    @classmethod
+    def samples(cls) -> tuple[Architecture, ...]:
+        """See `Operator.samples`."""
+        from archtool.operators.mlp import Mlp
+        from archtool.operators.samples import alone, branch, model
+
+        stem = alone(cls(patch=(4, 2), tokens=("cls", "dist")), positions=18)
+        sizes, facts = {"channels": 3, "s0.width": 16}, {"image_height": 16, "image_width": 8}
+        return (model(("pixel_values",), stem, [[branch(Mlp(act="relu"), hidden=8)]], sizes, facts),)
 
     def forward(self, m: Any, x: Tensor, ctx: Any) -> Tensor:
         """(B, C, H, W) → (B, T, D)."""

@@ -11,6 +11,8 @@ from archtool.ir.parts import Part
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from archtool.ir.architecture import Architecture
+
 
 @dataclass(frozen=True, kw_only=True)
 class Pool(Operator):
@@ -24,6 +26,7 @@ class Pool(Operator):
     """
 
     kind: ClassVar[str] = "head.pool"
+    cost_form: ClassVar[str] = "0"
     papers: ClassVar[tuple[int, ...]] = (14, 20, 38, 55, 66, 79, 132, 140, 196, 247)
 
     mode: str = "token"
@@ -48,6 +51,14 @@ class Pool(Operator):
     def out_flow(self, site: Site, flow: Flow) -> Flow:
         """One vector."""
         return Flow(1)
+
+    @classmethod
+    def samples(cls) -> tuple[Architecture, ...]:
+        """See `Operator.samples`."""
+        from archtool.operators.mlp import Mlp
+        from archtool.operators.samples import branch, in_text
+
+        return (in_text([branch(Mlp(act="relu"), hidden=8)]),)
 
     def forward(self, m: Any, x: Tensor, ctx: Any) -> Tensor:
         """(B, T, D) → (B, D)."""

@@ -17,6 +17,8 @@ from archtool.ir.parts import Part, Table
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from archtool.ir.architecture import Architecture
+
 
 @dataclass(frozen=True, kw_only=True)
 class TokenStem(Operator):
@@ -32,6 +34,7 @@ class TokenStem(Operator):
     """
 
     kind: ClassVar[str] = "stem.token"
+    cost_form: ClassVar[str] = "0 (look-ups)"
     local_axes: ClassVar[Mapping[str, frozenset[str]]] = {"types": SELECT}
     papers: ClassVar[tuple[int, ...]] = (58, 86, 186, 224)
 
@@ -63,6 +66,16 @@ class TokenStem(Operator):
         if axis != self.vocab or self.pad_offset < 0 or tuple(keep[: self.pad_offset + 1])[-1:] == (self.pad_offset,):
             return ""
         return f"vocabulary entry {self.pad_offset} is the padding token that positions count from"
+
+    @classmethod
+    def samples(cls) -> tuple[Architecture, ...]:
+        """See `Operator.samples`."""
+        from archtool.operators.mlp import Mlp
+        from archtool.operators.samples import alone, branch, model
+
+        stem = alone(cls(positions="positions", types="embed.op.types", scale=2.0), types=2)
+        sizes, facts = {"vocab": 31, "positions": 24, "s0.width": 16}, {"max_positions": 24}
+        return (model(("input_ids",), stem, [[branch(Mlp(act="relu"), hidden=8)]], sizes, facts),)
 
     def forward(self, m: Any, x: Tensor, ctx: Any) -> Tensor:
         """(B, T) ids → (B, T, D)."""
