@@ -92,9 +92,7 @@ class Attention(Operator):
     def mixing_macs(self, site: Site, flow: Flow) -> int:
         """Scores and weighted values: heads × T × T × (K + V); the whole square, as kernels compute it."""
         heads = site.size("kv") * site.size("group")
-        length = flow.tokens // flow.sequences
-        seen = min(length, self.window) if self.window else length
-        return heads * flow.tokens * seen * (self.head_dim(site).size(site.sizes) + site.size("v"))
+        return heads * flow.tokens * flow.length * (self.head_dim(site).size(site.sizes) + site.size("v"))
 
     def state_elements(self, site: Site, flow: Flow) -> int:
         """Keys and values of every position (of the window where there is one)."""

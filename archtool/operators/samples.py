@@ -65,11 +65,8 @@ def model(
     built = [_block("embed", (stem,), table)]
     built += [_block(f"b{i}", layers, table, "s0") for i, layers in enumerate(blocks)]
     built.append(_block("final", ((Layer("norm", None, pre=NORM, residual=False), {}),), table))
-    head = (
-        (Layer("pool", Pool(mode="mean"), residual=False), {}),
-        (Layer("score", Dense(), residual=False), {"units": 4}),
-    )
-    built.append(_block("head", head, table))
+    pool: Sized = Layer("pool", Pool(mode="mean"), residual=False), {}
+    built.append(_block("head", (pool, (Layer("score", Dense(), residual=False), {"units": 4})), table))
     outputs = (("hidden", "final"), ("logits", "head"))
     return Architecture("", inputs, tuple(built), tuple(table.items()), outputs, tuple(facts.items()))
 

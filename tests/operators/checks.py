@@ -13,7 +13,8 @@ from archtool.ir.codec import from_json, to_json
 from archtool.ir.cost import cost
 from archtool.ir.edit import Edit, Select
 from archtool.ir.feeds import entering, feeds
-from archtool.ir.table import axes
+from archtool.ir.parts import Role
+from archtool.ir.table import axes, claims
 from archtool.ir.validate import validate
 from archtool.measure.inputs import example_inputs
 from archtool.model.apply import apply
@@ -24,7 +25,6 @@ from archtool.operators.registry import operator_class
 
 torch.set_num_threads(1)
 LENGTH = 12
-LOOKED_UP = ("vocab", "positions", "channels", "head.score.units")
 
 
 def made(arch, seed=0):
@@ -68,12 +68,15 @@ def check_gradient(arch):
 
 
 def selectable(arch):
-    """Axes that some tensor carries and that nothing looks up."""
+    """Axes that some tensor carries and that nothing looks up or states as fixed."""
     fixed = {
         p.site.axis(local) for p in arch.places if p.layer.op
         for local, edits in p.layer.op.local_axes.items() if "select" not in edits
-    }  # fmt: skip
-    return [a for a in axes(arch) if arch.size[a] > 1 and a not in LOOKED_UP and a not in fixed]
+    } | {"channels"}  # fmt: skip
+    for claim in claims(arch):
+        looked_up = (d for d, role in zip(claim.spec.dims, claim.spec.roles, strict=True) if role is Role.INDEX)
+        fixed |= {axis for d in looked_up for axis in d.axes()}
+    return [a for a in axes(arch) if arch.size[a] > 1 and a not in fixed]
 
 
 def check_masked(arch):
