@@ -30,6 +30,9 @@ OPERATORS: Table = {
     "head.lm": ("archtool.operators.lm_head:LmHead", "logits over the vocabulary"),
     "head.dense": ("archtool.operators.dense:Dense", "one linear layer with an activation"),
     "head.pool": ("archtool.operators.pool:Pool", "one vector from many tokens"),
+    "mix.conv": ("archtool.operators.conv:GridConv", "convolution on the grid of tokens"),
+    "stem.conv": ("archtool.operators.conv_stem:ConvStem", "convolution on the pixels"),
+    "act": ("archtool.operators.act:Act", "an activation as a layer"),
     "topo.average": ("archtool.operators.average:Average", "mean of several streams"),
 }
 
