@@ -12,7 +12,7 @@ from fnmatch import fnmatch
 from archtool.errors import UsageError
 from archtool.ir.architecture import Architecture
 from archtool.ir.operator import Operator
-from archtool.ir.table import claims
+from archtool.ir.table import alike, claims
 from archtool.registry import suggestion
 
 KINDS: Mapping[str, tuple[str, ...]] = {
@@ -26,7 +26,7 @@ KINDS: Mapping[str, tuple[str, ...]] = {
 
 
 def unit_axes(arch: Architecture, kinds: Sequence[str], protect: Sequence[str] = ()) -> tuple[str, ...]:
-    """Axes of the given kinds, in execution order, without those of protected tensors."""
+    """Axes of the given kinds, in execution order, without those that protected tensors have or hold fast."""
     unknown = sorted(set(kinds) - set(KINDS))
     if unknown:
         raise UsageError(f"unknown unit kind {unknown[0]!r}", suggestion(unknown[0], KINDS))
@@ -37,7 +37,18 @@ def unit_axes(arch: Architecture, kinds: Sequence[str], protect: Sequence[str] =
         if place.layer.op:
             wanted = (place.site.axis(a) for a in _locals(place.layer.op, kinds, arch, place.name))
             found.update(dict.fromkeys(axis for axis in wanted if axis not in fixed))
-    return tuple(found)
+    groups = alike(arch)
+    return tuple(axis for axis in found if all(other in found for other in groups.get(axis, ())))
+
+
+def joined(arch: Architecture, scores: Mapping[str, Sequence[float]]) -> dict[str, list[float]]:
+    """Scores under which axes that a shared tensor ties are ranked alike: each unit has the mean over all of them."""
+    groups = alike(arch)
+    found = {}
+    for axis in scores:
+        rows = [scores[other] for other in groups.get(axis, (axis,))]
+        found[axis] = [sum(unit) / len(rows) for unit in zip(*rows, strict=True)]
+    return found
 
 
 def _locals(op: Operator, kinds: Sequence[str], arch: Architecture, place: str) -> Iterable[str]:

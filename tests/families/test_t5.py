@@ -5,6 +5,12 @@ import torch
 
 from archtool.errors import InputError
 from archtool.families.t5 import T5
+from archtool.ir.axes import Selection
+from archtool.ir.edit import Drop, Edit, RefusedEdit, Select, Unshare
+from archtool.model.apply import apply
+from archtool.model.masked import masked_parent
+from archtool.transforms.prune.depth import block_scores
+from archtool.transforms.units import joined, unit_axes
 from tests.families.decoder_checks import refused, shapes_of
 from tests.families.parity import ours
 from tests.families.seq2seq_checks import (
@@ -17,6 +23,7 @@ from tests.families.seq2seq_checks import (
     inputs_of,
     made,
 )
+from tests.model.tiny import inputs, tiny
 
 TINY = {
     "vocab_size": VOCAB, "d_model": 24, "d_kv": 5, "d_ff": 40, "num_layers": 2, "num_heads": 4,
@@ -91,6 +98,32 @@ def test_an_old_gated_configuration_reads():
     assert (head.tie, head.scale) == ("", 1.0) and T5().write(arch, config) == config
     for changed, key in (({"d3.ffn.hidden": 7}, "d_ff"), ({"e0.attn.kv": 2}, "num_heads"), ({"d0.cross.v": 9}, "d_kv")):
         assert T5().write(arch.resized(changed), config)[key] is None
+
+
+def test_heads_under_the_shared_bias_are_cut_together_or_unshared():
+    checkpoint = tiny("t5")
+    heads = Select(Selection("e1.attn.kv", (0, 2)))
+    with pytest.raises(RefusedEdit, match=r"e0\.attn\.bias is shared by e0\.attn and e1\.attn"):
+        apply(checkpoint, Edit("test", (heads,)))
+    with pytest.raises(RefusedEdit, match=r"e0\.attn owns e0\.attn\.bias, which e1\.attn shares"):
+        apply(checkpoint, Edit("test", (Drop("e0", "attn"),)))
+    free = Edit("test", (Unshare("e1", "attn"), heads))
+    small = apply(checkpoint, free)
+    assert small.architecture.size["e1.attn.kv"] == 2 and small.architecture.size["e0.attn.kv"] == 4
+    feed = inputs(checkpoint)
+    parent = apply(checkpoint, Edit("test", free.decisions[:1])).module()
+    masked = masked_parent(parent, Edit("test", free.decisions[1:]))(**feed)["logits"]
+    assert (small.module()(**feed)["logits"] - masked).abs().max() <= 1e-5 * masked.abs().max()
+
+
+def test_generic_pruning_cuts_tied_heads_alike_and_leaves_the_owner_of_the_bias():
+    arch = tiny("t5").architecture
+    axes = unit_axes(arch, ["heads"])
+    found = joined(arch, {axis: [float(i + n) for i in range(4)] for n, axis in enumerate(axes)})
+    assert found["e0.attn.kv"] == found["e2.attn.kv"] == [1.0, 2.0, 3.0, 4.0]
+    assert found["d0.attn.kv"] == found["d1.attn.kv"] != found["d0.cross.kv"]
+    assert not {"e0.attn.kv", "e1.attn.kv"} & set(unit_axes(arch, ["heads"], ["e2.attn.q.weight"]))
+    assert set(block_scores(tiny("t5"))) == {"e1", "e2"}
 
 
 def test_unsupported_values_are_named(tmp_path):

@@ -3,6 +3,7 @@
 import torch
 
 from archtool.families.registry import family_named
+from archtool.ir.feeds import feeds, sample_shape
 from archtool.model.build import build
 from archtool.model.checkpoint import Checkpoint, Source, of_module
 
@@ -52,6 +53,15 @@ CONFIGS = {
         model_type="gpt2", vocab_size=61, n_embd=24, n_inner=40, n_layer=3, n_head=4, n_positions=64,
         activation_function="gelu_new",
     ),
+    "t5": dict(
+        model_type="t5", vocab_size=61, d_model=24, d_kv=6, d_ff=40, num_layers=3, num_decoder_layers=3, num_heads=4,
+        relative_attention_num_buckets=8, relative_attention_max_distance=12,
+    ),
+    "marian": dict(
+        model_type="marian", vocab_size=61, decoder_vocab_size=53, d_model=24, encoder_layers=3, decoder_layers=2,
+        encoder_ffn_dim=40, decoder_ffn_dim=40, encoder_attention_heads=4, decoder_attention_heads=4,
+        max_position_embeddings=32, scale_embedding=True, share_encoder_decoder_embeddings=False, pad_token_id=0,
+    ),
 }  # fmt: skip
 
 
@@ -91,7 +101,9 @@ def inputs(checkpoint: Checkpoint, seed: int = 0, batch: int = 2, length: int = 
     """Random valid inputs."""
     generator = torch.Generator().manual_seed(seed)
     arch = checkpoint.architecture
-    if "pixel_values" in arch.inputs:
-        shape = (batch, arch.size["channels"], int(arch.fact["image_height"]), int(arch.fact["image_width"]))
-        return {"pixel_values": torch.randn(shape, generator=generator)}
-    return {"input_ids": torch.randint(2, arch.size["vocab"], (batch, length), generator=generator)}
+    made = {}
+    for name, feed in ((n, f) for n, f in feeds(arch).items() if n in arch.inputs):
+        shape = (batch, *sample_shape(arch, feed, length))
+        ids = feed.below and torch.randint(2, feed.below, shape, generator=generator)
+        made[name] = ids if feed.below else torch.randn(shape, generator=generator)
+    return made

@@ -85,11 +85,12 @@ def _widths(
     from archtool.run.steps.widths import within
     from archtool.transforms.allocate import allocate
     from archtool.transforms.prune.magnitude import scores
-    from archtool.transforms.units import unit_axes
+    from archtool.transforms.units import joined, unit_axes
     from archtool.transforms.widths import largest_fraction, ranked
 
     arch, workload = checkpoint.architecture, Workload(context.recipe.length)
-    found = scores(checkpoint, unit_axes(arch, options.units, context.recipe.protect), context.progress)
+    axes = unit_axes(arch, options.units, context.recipe.protect)
+    found = joined(arch, scores(checkpoint, axes, context.progress))
 
     def solve(limits: Budget) -> Edit:
         metrics = [term.metric for term in limits.terms]

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 from archtool.checkpoint.values import check_finite
 from archtool.errors import UsageError
+from archtool.ir.architecture import Architecture
 from archtool.ir.edit import Drop, Edit
 from archtool.ir.parts import Role
 from archtool.ir.table import claims
@@ -22,10 +23,13 @@ from archtool.transforms.units import protected_tensors
 def block_scores(
     checkpoint: Checkpoint, stage: str = "s0", protect: Sequence[str] = (), progress: Progress = SILENT
 ) -> dict[str, float]:
-    """Block → squared norm of the tensors that write to the stream, for blocks without a protected tensor."""
+    """Block → squared norm of the tensors that write to the stream.
+
+    Blocks with a protected tensor, or with one that another block uses, have none.
+    """
     arch = checkpoint.architecture
     kept = protected_tensors(arch, protect)
-    fixed = {c.place.block.name for c in claims(arch) if c.spec.storage in kept}
+    fixed = {c.place.block.name for c in claims(arch) if c.spec.storage in kept} | lenders(arch)
     found = {block.name: 0.0 for block in arch.stage(stage) if block.name not in fixed}
     writers = [
         c for c in claims(arch)
@@ -37,6 +41,15 @@ def block_scores(
             found[claim.place.block.name] += energy
             phase.advance(1, claim.name)
     return found
+
+
+def lenders(arch: Architecture) -> set[str]:
+    """Blocks that own a tensor which another block uses."""
+    owner: dict[str, str] = {}
+    for claim in claims(arch):
+        owner.setdefault(claim.name, claim.place.block.name)
+    used = ((owner[c.spec.storage], c.place.block.name) for c in claims(arch))
+    return {mine for mine, theirs in used if mine != theirs}
 
 
 def _energy(checkpoint: Checkpoint, storage: str) -> float:
