@@ -35,11 +35,11 @@ def test_exact_is_within_budget_and_at_least_as_good_as_uniform(family, budget):
 def test_axes_that_a_shared_tensor_ties_are_one_site():
     checkpoint = tiny("t5")
     arch = checkpoint.architecture
-    limits = parse_budget("params=0.95x").resolve(costs(checkpoint))
+    limits = parse_budget("params=0.8x").resolve(costs(checkpoint))
     found = joined(arch, scores(checkpoint, unit_axes(arch, ["heads"])))
     edit = allocate(arch, found, limits, lambda e: costs(apply(checkpoint, e)), "magnitude")
     kept = {d.selection.axis: d.selection.keep for d in edit.decisions}
-    assert not limits.check(costs(apply(checkpoint, edit))) and kept
+    assert not limits.check(costs(apply(checkpoint, edit))) and any(".attn" in axis for axis in kept)
     for stack in "ed":
         assert len({kept.get(f"{stack}{i}.attn.kv") for i in range(3)}) == 1
 
