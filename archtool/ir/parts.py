@@ -219,7 +219,10 @@ class Witness(Part):
 
 
 class Source(Hashable, Protocol):
-    """Where a constant comes from: frozen settings that compute it."""
+    """Where a constant comes from: frozen settings that compute it.
+
+    A source with a ``kind`` of its own travels with exported code as a formula, others as numbers.
+    """
 
     def values(self) -> Any:
         """The constant as a torch tensor."""
