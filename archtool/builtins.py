@@ -15,6 +15,8 @@ FAMILIES: Table = {
     "vit": ("archtool.families.vit:Vit", "Vision Transformer, Hugging Face names"),
     "deit": ("archtool.families.deit:Deit", "DeiT with class and distillation heads, Hugging Face names"),
     "timm_vit": ("archtool.families.timm_vit:TimmVit", "ViT and DeiT with timm's names"),
+    "segformer": ("archtool.families.segformer:Segformer", "SegFormer, classifier and segmentation"),
+    "pvt_v2": ("archtool.families.pvt_v2:PvtV2", "PVT v2, strided and linear"),
     "llama": ("archtool.families.llama:Llama", "Llama 2/3, Mistral, Qwen2, Qwen3"),
     "gemma2": ("archtool.families.gemma2:Gemma2", "Gemma-2"),
     "phi3": ("archtool.families.phi3:Phi3", "Phi-3, Phi-4"),
@@ -33,6 +35,11 @@ OPERATORS: Table = {
     "mix.conv": ("archtool.operators.conv:GridConv", "convolution on the grid of tokens"),
     "stem.conv": ("archtool.operators.conv_stem:ConvStem", "convolution on the pixels"),
     "act": ("archtool.operators.act:Act", "an activation as a layer"),
+    "mix.attn.sr": ("archtool.operators.reduced_attention:ReducedAttention", "attention to a reduced grid"),
+    "ffn.conv": ("archtool.operators.conv_mlp:ConvMlp", "perceptron with a depthwise convolution"),
+    "stem.overlap": ("archtool.operators.overlap_stem:OverlapStem", "overlapping image patches"),
+    "head.allmlp": ("archtool.operators.all_mlp:AllMlp", "levels of a pyramid side by side"),
+    "head.image": ("archtool.operators.image_head:ImageHead", "tokens of a grid as an image, for outputs"),
     "topo.average": ("archtool.operators.average:Average", "mean of several streams"),
 }
 

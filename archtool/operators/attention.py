@@ -122,7 +122,7 @@ class Attention(Operator):
     def forward(self, m: Any, x: Tensor, ctx: Any) -> Tensor:
         """(B, T, D) → (B, T, D); with a state in ``ctx``, keys and values of earlier tokens are prepended."""
         kv, group = m.heads.shape[0], m.heads.shape[1]
-        q, k, v = (_split(y, n) for y, n in ((m.q(x), kv * group), (m.k(x), kv), (m.v(x), kv)))
+        q, k, v = (split_heads(y, n) for y, n in ((m.q(x), kv * group), (m.k(x), kv), (m.v(x), kv)))
         if self.qk_norm:
             q, k = m.q_norm(q), m.k_norm(k)
         if self.rotary:
@@ -150,8 +150,8 @@ class Attention(Operator):
         return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=causal, scale=self.scale)
 
 
-def _split(x_BTE: Tensor, heads: int) -> Tensor:
-    """(B, T, heads × K) → (B, heads, T, K)."""
+def split_heads(x_BTE: Tensor, heads: int) -> Tensor:
+    """Heads as a dimension: (B, T, heads × K) → (B, heads, T, K)."""
     return x_BTE.unflatten(-1, (heads, -1)).transpose(1, 2)
 
 

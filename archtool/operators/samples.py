@@ -56,6 +56,12 @@ def followed(
     return replace(arch, blocks=blocks, sizes=tuple(table.items()))
 
 
+def with_output(arch: Architecture, name: str, op: Operator, source: str) -> Architecture:
+    """The model with one more output, the operator alone on what leaves block ``source``."""
+    block = Block(name, (Layer("op", op, residual=False),), inputs=(source,))
+    return replace(arch, blocks=(*arch.blocks, block), outputs=(*arch.outputs, (name, name)))
+
+
 def model(
     inputs: tuple[str, ...], stem: Sized, blocks: Sequence[Sequence[Sized]], sizes: Mapping[str, int],
     facts: Mapping[str, int],

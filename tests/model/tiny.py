@@ -33,6 +33,16 @@ CONFIGS = {
     "timm_vit": dict(
         architecture="vit_tiny_patch16_224", num_classes=4, model_args={"num_heads": 4, "img_size": 8, "patch_size": 4},
     ),
+    "segformer": dict(
+        model_type="segformer", num_encoder_blocks=2, depths=[1, 2], sr_ratios=[2, 1], hidden_sizes=[8, 16],
+        patch_sizes=[7, 3], strides=[4, 2], num_attention_heads=[2, 4], mlp_ratios=[3, 2], decoder_hidden_size=12,
+        image_size=20, architectures=["SegformerForSemanticSegmentation"], id2label={"0": "a", "1": "b", "2": "c"},
+    ),
+    "pvt_v2": dict(
+        model_type="pvt_v2", num_encoder_blocks=2, depths=[2, 1], sr_ratios=[2, 1], hidden_sizes=[8, 16],
+        patch_sizes=[7, 3], strides=[4, 2], num_attention_heads=[2, 4], mlp_ratios=[3, 2], linear_attention=True,
+        image_size=32, architectures=["PvtV2ForImageClassification"], id2label={"0": "a", "1": "b", "2": "c"},
+    ),
     "llama": dict(
         model_type="llama", vocab_size=61, hidden_size=24, intermediate_size=40, num_hidden_layers=3,
         num_attention_heads=4, num_key_value_heads=2, max_position_embeddings=64, rms_norm_eps=1e-6,

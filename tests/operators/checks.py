@@ -98,9 +98,10 @@ def _equal(checkpoint, chosen):
         expected = masked_parent(checkpoint.module(), edit)(**feed)
     for name, value in small.items():
         reference = expected[name]
-        if reference.shape != value.shape:
-            axis = next(a for a in keep if len(keep[a]) == value.shape[-1])
-            reference = reference[..., list(keep[axis])]
+        for i, n in enumerate(value.shape):
+            if reference.shape[i] != n:
+                axis = next(a for a in keep if (len(keep[a]), arch.size[a]) == (n, reference.shape[i]))
+                reference = reference.index_select(i, torch.tensor(keep[axis]))
         scale = reference.abs().max().clamp_min(1.0)
         assert (value - reference).abs().max() <= 1e-5 * scale, (chosen, name)
 
