@@ -32,6 +32,11 @@ OPERATORS: Table = {
     "head.pool": ("archtool.operators.pool:Pool", "one vector from many tokens"),
     "mix.conv": ("archtool.operators.conv:GridConv", "convolution on the grid of tokens"),
     "stem.conv": ("archtool.operators.conv_stem:ConvStem", "convolution on the pixels"),
+    "stem.point": ("archtool.operators.point_stem:PointStem", "points, or a conditioning vector, as tokens"),
+    "mix.fft.global": ("archtool.operators.fft_gate:SpectralGate", "a learned filter on the tokens' spectrum"),
+    "mix.fft.fno": ("archtool.operators.fno:FourierModes", "channel mixing on the lowest frequencies"),
+    "mix.wavelet": ("archtool.operators.wavelet:HaarMixer", "mixing of Haar wavelet bands"),
+    "norm.ada": ("archtool.operators.ada_norm:AdaNorm", "a norm whose gain and shift come from a condition"),
     "act": ("archtool.operators.act:Act", "an activation as a layer"),
     "topo.average": ("archtool.operators.average:Average", "mean of several streams"),
 }
