@@ -41,6 +41,24 @@ OPERATORS: Table = {
     "topo.average": ("archtool.operators.average:Average", "mean of several streams"),
 }
 
+CONSTRUCTS: Table = {
+    "norm.ln": ("archtool.constructs.norms:LayerNorms", "LayerNorm, before, after or on a branch"),
+    "norm.rms": ("archtool.constructs.norms:RmsNorms", "RMSNorm"),
+    "norm.bn": ("archtool.constructs.norms:BatchNorms", "BatchNorm with running statistics, GroupNorm of one group"),
+    "norm.qk": ("archtool.constructs.norms:QueryKeyNorms", "a norm on each head's queries and keys"),
+    "pos.abs": ("archtool.constructs.positions:Absolute", "a learned table of positions"),
+    "pos.rope": ("archtool.constructs.positions:Rotated", "rotary positions"),
+    "pos.none": (
+        "archtool.constructs.positions:NoPositions",
+        "no positions: causality or convolutions order",
+    ),
+    "topo.stages": ("archtool.constructs.topologies:Stages", "stages of falling resolution and growing width"),
+    "topo.hybrid": ("archtool.constructs.topologies:Hybrid", "another mixer at each position"),
+    "topo.parallel": ("archtool.constructs.topologies:Parallel", "branches side by side, summed"),
+    "topo.recursive": ("archtool.constructs.topologies:Recursive", "one block called again"),
+    "topo.ffnorder": ("archtool.constructs.topologies:Macaron", "several feed-forward layers around one mixer"),
+}
+
 STEPS: Table = {
     "train": ("archtool.run.steps.train:Train", "Train a model on data with the loss of its task."),
     "recover": ("archtool.run.steps.recover:Recover", "Distil the parent into the current model."),
@@ -70,6 +88,7 @@ REPORT_PANELS: Table = {}
 BUILTINS: Mapping[str, Table] = {
     "families": FAMILIES,
     "operators": OPERATORS,
+    "constructs": CONSTRUCTS,
     "steps": STEPS,
     "transforms": TRANSFORMS,
     "searchers": SEARCHERS,
