@@ -85,9 +85,15 @@ class EncodedLinear(Encoded):
 
 
 def convolve(x: Tensor, weight: Tensor, bias: Tensor | None, part: Any) -> Tensor:
-    """A convolution with the strides, padding and dilation of ``part``; the groups are those of the shapes."""
-    function = (F.conv1d, F.conv2d, F.conv3d)[weight.dim() - 3]
+    """A convolution with the strides, padding and dilation of ``part``; the groups are those of the shapes.
+
+    On a view of tokens (channels innermost) a point-wise one is a matrix product, which copies nothing.
+    """
     groups = x.shape[1] // weight.shape[1]
+    moves = any(n != 1 for n in (*weight.shape[2:], *part.stride)) or any(part.padding)
+    if not moves and groups == 1 and x.stride(1) == 1:
+        return F.linear(x.movedim(1, -1), weight.flatten(1), bias).movedim(-1, 1)
+    function = (F.conv1d, F.conv2d, F.conv3d)[weight.dim() - 3]
     return function(x, weight, bias, part.stride, part.padding, part.dilation or 1, groups)
 
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 def to_image(x_BTC: Tensor, grid: Sequence[int]) -> Tensor:
     """(B, T, C) → (B, C, H, W), or (B, C, F, H, W) on a grid of three."""
-    return x_BTC.transpose(1, 2).unflatten(2, tuple(grid))
+    return x_BTC.unflatten(1, tuple(grid)).movedim(-1, 1)
 
 
 def to_tokens(x_BCHW: Tensor) -> Tensor:

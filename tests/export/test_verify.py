@@ -78,10 +78,7 @@ CASES = {
     "depth-llama": ("llama", lambda c: edited(c, Drop("b0")), "stock"),
     "heads-llama": ("llama-six", five_heads, "sibling"),
     **{f"ragged-{name}": (name, ragged_decoder, "remote") for name in DECODERS},
-    **{
-        f"ragged-{name}": (name, ragged_encoder, "remote")
-        for name in ENCODERS
-    },
+    **{f"ragged-{name}": (name, ragged_encoder, "remote") for name in ENCODERS},
     "ragged-qwen3": (
         "qwen3",
         lambda c: edited(c, keep("b0.ffn.hidden", range(40)), Drop("b1", "attn")),
