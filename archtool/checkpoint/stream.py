@@ -14,7 +14,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
-CHUNK_BYTES = 8 * 2**20
+CHUNK_BYTES = 4 * 2**20
 CHUNKS = 4
 """Chunks in memory: one is filled while the others are hashed and written."""
 DIRECT_BYTES = 2**30

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -42,7 +42,7 @@ def then(job: Callable[[], Any], more: Callable[[Any], T]) -> Callable[[], T]:
     return InTurn(both) if isinstance(job, InTurn) else both
 
 
-def ahead(jobs: Iterable[Callable[[], T]], workers: int = WORKERS) -> Iterator[T]:
+def ahead(jobs: Iterable[Callable[[], T]], workers: int = WORKERS) -> Generator[T, None, None]:
     """The results of jobs in order; at most two per worker are finished or under way before they are asked for."""
     pending: deque[Callable[[], T]] = deque()
     with one_thread_per_operation() as limit, ThreadPoolExecutor(workers, initializer=limit) as pool:
