@@ -62,12 +62,6 @@ def parent(name: str) -> dict[str, Any]:
     text = json.dumps(read_facts() | {name: made}, indent=1, sort_keys=True) + "\n"
     (KEPT / "parents.json").write_text(text, encoding="utf-8")
     return made
-    made = train(name, RUNS / name, KEPT / name)
-    KEPT.mkdir(exist_ok=True)
-    (KEPT / "parents.json").write_text(
-        json.dumps(read_facts() | {name: made}, indent=1, sort_keys=True) + "\n", encoding="utf-8"
-    )
-    return made
 
 
 def current(name: str) -> dict[str, Any] | None:

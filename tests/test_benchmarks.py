@@ -166,8 +166,7 @@ def test_recipes_of_the_parents_are_valid_and_small():
 
     from archtool.config.load import read_recipe
     from archtool.config.preset import read_preset
-    from archtool.ir.cost import cost, default_flow
-    from archtool.ir.encodings import EncodingPlan
+    from archtool.ir.cost import cost
     from archtool.model.preset import architecture_of
 
     paths = sorted((ROOT / "recipes" / "parents").glob("*.yaml"))
@@ -176,7 +175,7 @@ def test_recipes_of_the_parents_are_valid_and_small():
         recipe = read_recipe(path)
         preset, _ = read_preset(recipe.model.build)
         arch, _ = architecture_of(preset.family, preset.config)
-        stated = cost(arch, EncodingPlan(), default_flow(arch, 64)).parameters
+        stated = cost(arch).parameters
         assert 2 * stated < 1_950_000, f"{path.stem} takes {2 * stated} bytes as bf16"
         assert len(arch.stage("s0")) == (6 if path.stem in VITS else 4)
 

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from archtool.errors import InputError
 from archtool.ir.architecture import Architecture
+from archtool.ir.feeds import feeds, sample_shape
 from archtool.operators.pool import Pool
 from archtool.operators.token_stem import TokenStem
 
 if TYPE_CHECKING:
-    import torch
     from torch import Tensor
 
 TOKENS = 12
@@ -22,32 +21,26 @@ def reference_inputs(arch: Architecture, seed: int = 0) -> dict[str, Tensor]:
     import torch
 
     generator = torch.Generator().manual_seed(seed)
-    if arch.inputs[0] == "input_ids":
-        return _text(arch, generator)
-    if arch.inputs[0] == "pixel_values":
-        size = (arch.size["channels"], int(arch.fact["image_height"]), int(arch.fact["image_width"]))
-        return {"pixel_values": torch.randn((2, *size), generator=generator)}
-    raise InputError(f"no reference inputs for {arch.inputs[0]!r}", "Verify the native dialect's files by hash.")
-
-
-def _text(arch: Architecture, generator: torch.Generator) -> dict[str, Tensor]:
-    import torch
-
-    stem = next(place.layer.op for place in arch.places if isinstance(place.layer.op, TokenStem))
     tokens = max(2, min(TOKENS, int(arch.fact.get("max_positions", TOKENS))))
-    ids = torch.randint(0, arch.size[stem.vocab], (2, tokens), generator=generator)
-    mask = torch.ones_like(ids)
-    mask[1, tokens - min(PADDED, tokens // 2) :] = 0
-    inputs = {"input_ids": _padded(ids, mask, _pad_id(arch, stem)), "attention_mask": mask}
-    if stem.types:
-        inputs["token_type_ids"] = torch.randint(0, arch.size[stem.types], ids.shape, generator=generator)
-    return inputs
+    made: dict[str, Tensor] = {}
+    for name, feed in feeds(arch).items():
+        shape = (2, *sample_shape(arch, feed, tokens))
+        if not feed.below:
+            made[name] = torch.randn(shape, generator=generator)
+            continue
+        made[name] = torch.randint(0, feed.below, shape, generator=generator)
+        if name == "input_ids" and name in arch.inputs:
+            mask = torch.ones_like(made[name])
+            mask[1, tokens - min(PADDED, tokens // 2) :] = 0
+            made |= {name: _padded(made[name], mask, _pad_id(arch)), "attention_mask": mask}
+    return made
 
 
-def _pad_id(arch: Architecture, stem: TokenStem) -> int:
+def _pad_id(arch: Architecture) -> int:
     """The padding id where the model gives it a meaning; -1 where any id will do."""
-    pools = [p.layer.op.pad_id for p in arch.places if isinstance(p.layer.op, Pool)]
-    return max([stem.pad_offset, *pools])
+    ops = [place.layer.op for place in arch.places]
+    stated = [op.pad_id for op in ops if isinstance(op, Pool)]
+    return max([-1, *stated, *(op.pad_offset for op in ops if isinstance(op, TokenStem))])
 
 
 def _padded(ids: Tensor, mask: Tensor, pad_id: int) -> Tensor:

@@ -13,7 +13,7 @@ Stems and heads are blocks without a residual. Sizes live in one table, by axis 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -30,10 +30,11 @@ class NormSpec:
     eps: float = 1e-5
     offset: float = 0.0
     bias: bool = True
+    gain: bool = True
 
     def part(self, name: str, width: Dim) -> Norm:
         """The norm as a part over ``width``."""
-        return Norm(name, width, self.kind, self.eps, self.offset, self.bias)
+        return Norm(name, width, self.kind, self.eps, self.offset, self.bias, self.gain)
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,7 @@ class Layer:
         scale: a learned gain per channel on the branch (LayerScale).
         source: ``"previous"`` layer, or ``"block"`` for a branch parallel to the one before: its operator
             reads what the previous layer read, and its output is added to what the previous layer gave.
+        reads: names of blocks whose output enters the operator beside the layer's own stream.
     """
 
     name: str
@@ -58,6 +60,7 @@ class Layer:
     residual: bool = True
     scale: bool = False
     source: str = "previous"
+    reads: tuple[str, ...] = ()
 
     def norms(self, entering: Dim, leaving: Dim) -> Iterator[Part]:
         """The norms and gains of this layer as parts."""
@@ -78,7 +81,7 @@ class Block:
     Attributes:
         name: unique name; prefix of its tensors and axes.
         layers: the chain.
-        inputs: names of the blocks that feed it; empty: the block listed before.
+        inputs: names of the blocks or graph inputs that feed it; empty: the block listed before.
         share: name of the block whose tensors and axes it uses again (a second call of one storage).
         stage: label of the group it belongs to; depth is edited inside a stage.
     """
@@ -101,7 +104,8 @@ class Architecture:
 
     Attributes:
         family: the family that reads and writes it (``"llama"``), or ``""``.
-        inputs: names of the graph's inputs (``"input_ids"``); the first block reads them.
+        inputs: names of the graph's inputs (``"input_ids"``); the first block reads the first, other blocks name
+            theirs. Generation steps along the last.
         blocks: in execution order.
         sizes: (axis, size) pairs.
         outputs: (output name, block name) pairs.
@@ -162,6 +166,11 @@ class Place:
         """Canonical prefix of the layer's tensors (the owner's name when shared)."""
         return self.site.name
 
+    @property
+    def key(self) -> str:
+        """The layer's own name, also where its tensors are shared."""
+        return f"{self.block.name}.{self.layer.name}"
+
     @cached_property
     def parts(self) -> tuple[Part, ...]:
         """All parts of the layer: the operator's and the norms'."""
@@ -171,33 +180,55 @@ class Place:
 
 
 def _places(arch: Architecture) -> Iterator[Place]:
-    leaving: dict[str, Dim] = {}
-    previous: tuple[Dim, ...] = ()
-    for block in arch.blocks:
-        streams = tuple(leaving[name] for name in block.inputs) if block.inputs else previous
+    leaving: dict[str, tuple[Dim, ...]] = dict.fromkeys(arch.inputs, ())
+    for block, entering in entries(arch.blocks, arch.inputs):
+        streams = tuple(d for name in entering for d in leaving[name])
         entered = streams
         for layer in block.layers:
             source = entered if layer.source == "block" else streams
-            site = Site(f"{block.owner}.{layer.name}", source, arch.size)
+            beside = tuple(d for name in layer.reads for d in leaving[name])
+            site = Site(f"{block.owner}.{layer.name}", (*source, *beside), arch.size)
             out = layer.op.out(site) if layer.op else source[0]
             yield Place(block, layer, site, out)
             entered, streams = source, (out,)
-        leaving[block.name] = streams[0]
-        previous = streams
+        leaving[block.name] = streams
 
 
-def flows(arch: Architecture, flow: Flow) -> tuple[Flow, ...]:
-    """The flow that enters each place of ``arch.places`` when the graph is fed ``flow``."""
-    entering: list[Flow] = []
-    left: dict[str, Flow] = {}
-    current = flow
-    last = ""
-    for place in arch.places:
-        if place.block.name != last:
-            current = left[place.block.inputs[0]] if place.block.inputs else current
-            last = place.block.name
-        entering.append(current)
-        if place.layer.op and place.layer.source == "previous":
-            current = place.layer.op.out_flow(place.site, current)
-        left[last] = current
-    return tuple(entering)
+def entries(blocks: Sequence[Block], inputs: Sequence[str]) -> Iterator[tuple[Block, tuple[str, ...]]]:
+    """Every block with the names of what enters it."""
+    previous = inputs[0]
+    for block in blocks:
+        yield block, tuple(block.inputs) or (previous,)
+        previous = block.name
+
+
+def roots(blocks: Sequence[Block], inputs: Sequence[str]) -> Mapping[str, str]:
+    """The graph input that each block's (first) stream comes from; an input is its own."""
+    found = {name: name for name in inputs}
+    for block, entering in entries(blocks, inputs):
+        found[block.name] = found[entering[0]]
+    return found
+
+
+def flows(
+    blocks: Sequence[Block], inputs: Sequence[str], sites: Mapping[str, Site], fed: Mapping[str, Flow]
+) -> Mapping[str, Flow]:
+    """The flow that enters each layer (``"block.layer"``) when the graph is fed ``fed`` (by graph input)."""
+    found: dict[str, Flow] = {}
+    left = dict(fed)
+    for block, entering in entries(blocks, inputs):
+        current, *others = (left[name] for name in entering)
+        for layer in block.layers:
+            place = f"{block.name}.{layer.name}"
+            found[place] = replace(current, beside=(*others, *(left[name] for name in layer.reads)))
+            if layer.op and layer.source == "previous":
+                current = replace(layer.op.out_flow(sites[place], found[place]), beside=())
+            others = []
+        left[block.name] = current
+    return found
+
+
+def place_flows(arch: Architecture, fed: Mapping[str, Flow]) -> tuple[Flow, ...]:
+    """The flow that enters each place of ``arch.places``, in their order."""
+    sites = {place.key: place.site for place in arch.places}
+    return tuple(flows(arch.blocks, arch.inputs, sites, fed).values())

@@ -10,9 +10,10 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from archtool.ir.architecture import Architecture, Place, flows
+from archtool.ir.architecture import Architecture, Place, place_flows
 from archtool.ir.encodings import BITS, Dense, EncodingPlan
-from archtool.ir.operator import Flow, linear_macs
+from archtool.ir.feeds import DEFAULT_LENGTH, entering
+from archtool.ir.operator import linear_macs
 from archtool.ir.parts import Kind
 from archtool.ir.table import shape, stored
 
@@ -36,22 +37,14 @@ class Cost:
     state_bytes: int
 
 
-def default_flow(arch: Architecture, length: int = 64) -> Flow:
-    """What enters the graph: ``length`` tokens, or an image of the size that the architecture states."""
-    if "image_height" not in arch.fact:
-        return Flow(length)
-    rows, columns = int(arch.fact["image_height"]), int(arch.fact["image_width"])
-    return Flow(rows * columns, (rows, columns))
-
-
 def cost(
-    arch: Architecture, plan: EncodingPlan | None = None, flow: Flow | None = None, *, dtype: str = "F32",
+    arch: Architecture, plan: EncodingPlan | None = None, length: int = DEFAULT_LENGTH, *, dtype: str = "F32",
     activation_dtype: str = "F32",
 ) -> Cost:  # fmt: skip
-    """All costs for one sample of shape ``flow``; ``dtype`` is that of dense tensors that name none."""
-    plan, flow = plan or EncodingPlan(), flow or default_flow(arch)
+    """All costs for one sample of ``length`` tokens; ``dtype`` is that of dense tensors that name none."""
+    plan = plan or EncodingPlan()
     width = BITS[activation_dtype] // 8
-    rows = list(layer_costs(arch, flow))
+    rows = list(layer_costs(arch, length))
     return Cost(
         parameters=parameters(arch),
         macs=sum(row.macs for row in rows),
@@ -71,18 +64,19 @@ class LayerCost:
     state: int
 
 
-def layer_costs(arch: Architecture, flow: Flow) -> Iterator[LayerCost]:
-    """Costs layer by layer, in execution order."""
-    for place, entering in zip(arch.places, flows(arch, flow), strict=True):
+def layer_costs(arch: Architecture, length: int = DEFAULT_LENGTH) -> Iterator[LayerCost]:
+    """Costs layer by layer, in execution order; ``length`` stands for every extent that is free."""
+    for place, flow in zip(arch.places, place_flows(arch, entering(arch, length)), strict=True):
         op, site = place.layer.op, place.site
-        streams = sum(d.size(arch.size) for d in site.inputs) * entering.tokens
+        widths = (d.size(arch.size) for d in site.inputs)
+        streams = sum(width * each.tokens for width, each in zip(widths, (flow, *flow.beside), strict=False))
         if op is None:
             yield LayerCost(place, 0, 2 * streams, 0)
             continue
-        leaving = place.leaving.size(arch.size) * op.out_flow(site, entering).tokens
-        alive = streams + leaving + op.activation_elements(site, entering)
-        macs = linear_macs(op, site, entering) + op.mixing_macs(site, entering)
-        yield LayerCost(place, macs, alive, op.state_elements(site, entering))
+        leaving = place.leaving.size(arch.size) * op.out_flow(site, flow).tokens
+        alive = streams + leaving + op.activation_elements(site, flow)
+        macs = linear_macs(op, site, flow) + op.mixing_macs(site, flow)
+        yield LayerCost(place, macs, alive, op.state_elements(site, flow))
 
 
 def parameters(arch: Architecture) -> int:

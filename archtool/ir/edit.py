@@ -148,7 +148,8 @@ def checked_plan(arch: Architecture, plan: EncodingPlan) -> EncodingPlan:
     kept = {name: encoding for name, encoding in plan.entries if name in specs}
     for name, encoding in kept.items():
         shape = tuple(d.size(arch.size) for d in specs[name].dims)
-        reason = encoding.refuses(shape) if specs[name].encodable else "only linear layers and tables are decoded"
+        decoded = "only linear layers, convolutions and tables are decoded"
+        reason = encoding.refuses(shape) if specs[name].encodable else decoded
         if reason:
             raise RefusedEdit(f"{name} cannot be stored as {encoding.kind}: {reason}", "Choose another group or bits.")
     return EncodingPlan(tuple(sorted(kept.items())))
@@ -272,7 +273,7 @@ def _drop_block(arch: Architecture, name: str) -> Architecture:
     block = arch.blocks[i]
     entering = block.inputs or ((arch.blocks[i - 1].name,) if i else ())
     places = [p for p in arch.places if p.block is block]
-    if len(entering) != 1 or not places or places[0].site.stream != places[-1].leaving:
+    if len(entering) != 1 or not places or places[0].site.inputs[:1] != (places[-1].leaving,):
         raise RefusedEdit(f"block {name} does not leave what enters it, so it cannot be dropped", "")
     if _changes_flow(places):
         raise RefusedEdit(f"block {name} changes the number of tokens, so it cannot be dropped", "")
@@ -280,15 +281,19 @@ def _drop_block(arch: Architecture, name: str) -> Architecture:
         raise RefusedEdit(f"block {name} owns tensors that other blocks share", "Drop a block that shares instead.")
     follower = arch.blocks[i + 1 : i + 2]
     rest = tuple(
-        replace(b, inputs=_rewired(b.inputs or ((name,) if b in follower and block.inputs else ()), name, entering[0]))
+        _rewired(b, b.inputs or ((name,) if b in follower and block.inputs else ()), name, entering[0])
         for b in arch.blocks if b is not block
     )  # fmt: skip
     outputs = tuple((out, entering[0] if b == name else b) for out, b in arch.outputs)
     return _without_unused(replace(arch, blocks=rest, outputs=outputs), name)
 
 
-def _rewired(inputs: tuple[str, ...], gone: str, instead: str) -> tuple[str, ...]:
-    return tuple(instead if name == gone else name for name in inputs)
+def _rewired(block: Block, inputs: tuple[str, ...], gone: str, instead: str) -> Block:
+    def named(names: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(instead if name == gone else name for name in names)
+
+    layers = tuple(replace(layer, reads=named(layer.reads)) for layer in block.layers)
+    return replace(block, inputs=named(inputs), layers=layers)
 
 
 def _changes_flow(places: Sequence[Place]) -> bool:

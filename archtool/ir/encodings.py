@@ -6,6 +6,7 @@ which leaves, of which dtype and shape, and which selections it takes exactly. T
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -29,6 +30,11 @@ class Leaf:
         for n in self.shape:
             total *= n
         return total
+
+
+def matrix(shape: tuple[int, ...]) -> tuple[int, int]:
+    """Rows and columns of a tensor of two or more dimensions: its first, and all others together."""
+    return shape[0], math.prod(shape[1:])
 
 
 @dataclass(frozen=True)
@@ -76,22 +82,23 @@ class Affine(Encoding):
         return columns // self.group if self.group else 1
 
     def leaves(self, shape: tuple[int, ...]) -> tuple[Leaf, ...]:
-        """``q``, ``scale`` and, if asymmetric, ``zero``."""
-        rows, columns = shape
-        packed = Leaf("q", "I8", shape) if self.bits == 8 else Leaf("q", "U8", (rows, columns // 2))
-        if self.bits == 8 and not self.symmetric:
-            packed = Leaf("q", "U8", shape)
+        """``q``, ``scale`` and, if asymmetric, ``zero``; all of them matrices."""
+        rows, columns = matrix(shape)
+        packed = Leaf("q", "U8", (rows, columns // 2 if self.bits == 4 else columns))
+        if self.bits == 8 and self.symmetric:
+            packed = Leaf("q", "I8", (rows, columns))
         scale = Leaf("scale", "F32", (rows, self.groups(columns)))
         zero = Leaf("zero", "U8", (rows, self.groups(columns)))
         return (packed, scale) if self.symmetric else (packed, scale, zero)
 
     def refuses(self, shape: tuple[int, ...]) -> str:
-        """Only matrices; columns must fill whole groups and whole bytes."""
-        if len(shape) != 2:
+        """Only matrices and kernels; columns must fill whole groups and whole bytes."""
+        if len(shape) < 2:
             return f"not a matrix but {len(shape)}-dimensional"
-        if self.group and shape[1] % self.group:
-            return f"{shape[1]} columns do not fill groups of {self.group}"
-        return f"{shape[1]} columns do not fill whole bytes at {self.bits} bits" if shape[1] * self.bits % 8 else ""
+        columns = matrix(shape)[1]
+        if self.group and columns % self.group:
+            return f"{columns} columns do not fill groups of {self.group}"
+        return f"{columns} columns do not fill whole bytes at {self.bits} bits" if columns * self.bits % 8 else ""
 
 
 ENCODINGS: Mapping[str, type[Encoding]] = {e.kind: e for e in (Dense, Affine)}

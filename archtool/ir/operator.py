@@ -8,7 +8,7 @@ the parts, so that one module serves every width its tensors may have.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -17,6 +17,8 @@ from archtool.ir.parts import Conv, Linear, Part
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from archtool.ir.architecture import Architecture
 
 SELECT = frozenset({"select"})
 FREE = frozenset({"select", "map", "scale"})
@@ -30,13 +32,40 @@ class Flow:
 
     Attributes:
         tokens: tokens per sample, over all its sequences.
-        grid: rows and columns, where the tokens are those of an image.
+        grid: rows and columns (frames, rows and columns), where the tokens are those of an image (a video).
         sequences: how many sequences a sample is cut into (windows, MobileViT's pixel positions, variates).
+        beside: shapes of the further streams that enter the same layer (an encoder's output).
     """
 
     tokens: int
-    grid: tuple[int, int] | None = None
+    grid: tuple[int, ...] | None = None
     sequences: int = 1
+    beside: tuple[Flow, ...] = ()
+
+    @property
+    def length(self) -> int:
+        """Tokens of one sequence."""
+        return self.tokens // self.sequences
+
+
+@dataclass(frozen=True)
+class Feed:
+    """What one sample of a graph input holds.
+
+    Attributes:
+        shape: per dimension a number, or the name of an extent that the architecture states as a fact or that
+            is free (``"length"``, ``"image_height"``, ``"frames"``).
+        below: whole numbers under this one; 0: floating point.
+    """
+
+    shape: tuple[int | str, ...]
+    below: int = 0
+
+
+def feed_flow(shape: Sequence[int]) -> Flow:
+    """The flow of one sample: (C, H, W) and (C, F, H, W) are grids, (T) and (T, C) sequences."""
+    grid = tuple(shape[1:]) if len(shape) > 2 else None
+    return Flow(math.prod(grid), grid) if grid else Flow(shape[0])
 
 
 @dataclass(frozen=True)
@@ -72,12 +101,20 @@ class Operator:
     Class attributes:
         kind: the name in architecture files and tables (``"mix.attn"``).
         local_axes: local axis → edits that are legal on it (``"select"``, ``"map"``, ``"scale"``).
+        on_grid: whether it needs the rows and columns of its tokens (``ctx.flow.grid``).
+        linear_in_length: whether its cost grows no faster than the number of tokens.
+        constraints: in words, what widths, grids or lengths must satisfy.
         causal / windowed / order_bound: facts that searches and checks use.
+        cost_form: multiply-adds per sample as a formula, in T (tokens) and the local axes.
         papers: numbers of the papers whose operator this is.
     """
 
     kind: ClassVar[str] = ""
     local_axes: ClassVar[Mapping[str, frozenset[str]]] = {}
+    on_grid: ClassVar[bool] = False
+    linear_in_length: ClassVar[bool] = False
+    constraints: ClassVar[tuple[str, ...]] = ()
+    cost_form: ClassVar[str] = ""
     papers: ClassVar[tuple[int, ...]] = ()
 
     def parts(self, site: Site) -> tuple[Part, ...]:
@@ -99,6 +136,19 @@ class Operator:
     def mixing_macs(self, site: Site, flow: Flow) -> int:
         """Multiply-adds per sample beyond the linear parts (attention products, scans, transforms)."""
         return 0
+
+    def uncounted_macs(self, site: Site, flow: Flow) -> int:
+        """Those of `mixing_macs` that are no matrix product or convolution (scans, transforms)."""
+        return 0
+
+    @classmethod
+    def samples(cls) -> tuple[Architecture, ...]:
+        """Small models that contain the operator, for the checks that every operator passes."""
+        return ()
+
+    def feeds(self, site: Site, name: str) -> Mapping[str, Feed]:
+        """Graph inputs that this operator reads; ``name`` is the one that enters its block (stems)."""
+        return {}
 
     def state_elements(self, site: Site, flow: Flow) -> int:
         """Elements of memory that generation keeps per sample (KV cache, recurrent state)."""

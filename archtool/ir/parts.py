@@ -109,6 +109,7 @@ class Conv(Part):
     stride: tuple[int, ...]
     padding: tuple[int, ...]
     bias: bool = True
+    dilation: tuple[int, ...] = ()
 
     @property
     def depthwise(self) -> bool:
@@ -121,7 +122,8 @@ class Conv(Part):
         dims = (self.out, self.inp, *map(dim, self.kernel))
         roles = (role, Role.CONSUMES, *(Role.ELEMENTWISE for _ in self.kernel))
         bias = TensorSpec("bias", (self.out,), (role,), init="zeros")
-        return (TensorSpec("weight", dims, roles), bias) if self.bias else (TensorSpec("weight", dims, roles),)
+        weight = TensorSpec("weight", dims, roles, encodable=True)
+        return (weight, bias) if self.bias else (weight,)
 
 
 @dataclass(frozen=True)
@@ -138,6 +140,14 @@ class Conv2d(Conv):
 
     stride: tuple[int, ...] = (1, 1)
     padding: tuple[int, ...] = (0, 0)
+
+
+@dataclass(frozen=True)
+class Conv3d(Conv):
+    """A convolution over frames, rows and columns (B, C, F, H, W)."""
+
+    stride: tuple[int, ...] = (1, 1, 1)
+    padding: tuple[int, ...] = (0, 0, 0)
 
 
 @dataclass(frozen=True)
@@ -160,10 +170,11 @@ class Vector(Part):
 
 @dataclass(frozen=True)
 class Norm(Part):
-    """A norm on ``width``: LayerNorm (``kind="layer"``), RMSNorm (``"rms"``) or BatchNorm (``"batch"``).
+    """A norm on ``width``: LayerNorm (``kind="layer"``), RMSNorm (``"rms"``), BatchNorm (``"batch"``) or
+    GroupNorm of one group (``"group"``: statistics over all tokens and channels).
 
     ``offset`` is added to the stored gain (Gemma stores gain - 1). BatchNorm keeps its running statistics as
-    buffers, one entry per channel.
+    buffers, one entry per channel. Without ``gain`` the norm has no tensors (adaptive norms bring their own).
     """
 
     width: Dim
@@ -171,9 +182,12 @@ class Norm(Part):
     eps: float = 1e-5
     offset: float = 0.0
     bias: bool = True
+    gain: bool = True
 
     def tensors(self) -> tuple[TensorSpec, ...]:
         """Weight, bias (where there is one) and running statistics (BatchNorm), each (width)."""
+        if not self.gain:
+            return (TensorSpec("width", (self.width, dim(0)), (Role.ELEMENTWISE,) * 2, Kind.DERIVED, "zeros"),)
         specs = [self._spec("weight", "zeros" if self.offset else "ones")]
         if self.kind != "rms" and self.bias:
             specs.append(self._spec("bias", "zeros"))

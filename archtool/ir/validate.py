@@ -33,8 +33,8 @@ def _check_names(arch: Architecture) -> None:
 
 
 def _check_block(arch: Architecture, block: Block, i: int) -> None:
-    for name in block.inputs:
-        if name not in arch.index or arch.index[name] >= i:
+    for name in (*block.inputs, *(read for layer in block.layers for read in layer.reads)):
+        if name not in arch.inputs and arch.index.get(name, i) >= i:
             raise InputError(
                 f"block {block.name!r} reads {name!r}, which is not a block before it", "Reorder the blocks."
             )

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from archtool.ir.architecture import Architecture, Block, Layer
 from archtool.ir.axes import Dim, dim
 from archtool.ir.cost import parameters
-from archtool.ir.operator import Operator, Site
+from archtool.ir.operator import Feed, Operator, Site
 from archtool.ir.parts import Part
 from archtool.measure.inputs import example_inputs
 from archtool.measure.layers import WIDTH, BodyLayer, frame_signature, frame_sizes, require_body, split
@@ -51,6 +51,10 @@ class Given(Operator):
     def out(self, site: Site) -> Dim:
         """The stream width."""
         return dim(self.width)
+
+    def feeds(self, site: Site, name: str) -> Mapping[str, Feed]:
+        """A stream of that width."""
+        return {name: Feed(("length", site.sizes[self.width]))}
 
     def forward(self, m: Any, x: Tensor, ctx: Any) -> Tensor:
         """The input ``hidden`` (B, T, D)."""
@@ -134,8 +138,9 @@ def _footprint_copies(arch: Architecture, layer: BodyLayer, sizes: Mapping[str, 
 
 def _extra(arch: Architecture, layer: BodyLayer, work: Workload) -> dict[str, Tensor]:
     """The graph's inputs that layers read: ids for positions, and the mask."""
-    found = example_inputs(arch, work.batch, work.length, work.seed) if "input_ids" in arch.inputs else {}
-    return found if layer.tokens == work.length else {}
+    if arch.inputs[0] != "input_ids" or layer.tokens != work.length:
+        return {}
+    return example_inputs(arch, work.batch, work.length, work.seed)
 
 
 def _layer_dynamic(arch: Architecture, extra: Mapping[str, Any]) -> dict[str, dict[int, str]]:

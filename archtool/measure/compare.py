@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from archtool.errors import UsageError
-from archtool.ir.cost import default_flow, layer_costs
+from archtool.ir.cost import layer_costs
 from archtool.measure.inputs import example_inputs, input_length
 from archtool.measure.latency import LatencyResult, measure_grid
 from archtool.measure.machine import Peak
@@ -166,7 +166,7 @@ def _names(result: LatencyResult) -> list[str]:
 
 def _row(result: LatencyResult, name: str, checkpoint: Checkpoint, peak: Peak | None) -> LatencyRow:
     timing, arch = result.get(name), checkpoint.architecture
-    macs = result.batch * sum(row.macs for row in layer_costs(arch, default_flow(arch, result.length)))
+    macs = result.batch * sum(row.macs for row in layer_costs(arch, result.length))
     comparable = peak is not None and timing.precision == "fp32"
     return LatencyRow(
         model=name,

@@ -16,9 +16,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from archtool.errors import InputError
-from archtool.ir.architecture import Architecture, Layer, Place, flows
-from archtool.ir.cost import default_flow
+from archtool.ir.architecture import Architecture, Layer, Place, place_flows
 from archtool.ir.edit import Drop, RefusedEdit, drop
+from archtool.ir.feeds import entering
+from archtool.ir.operator import Flow
 
 WIDTH = "width"
 """The name of the stream's axis in the sizes of a layer."""
@@ -66,29 +67,29 @@ class Split:
 
 def split(arch: Architecture, length: int) -> Split:
     """Body layers and frame of an architecture that reads ``length`` tokens (or images of its size)."""
-    tokens = [flow.tokens for flow in flows(arch, default_flow(arch, length))]
-    by_block: dict[str, list[tuple[Place, int]]] = {}
-    for place, count in zip(arch.places, tokens, strict=True):
-        by_block.setdefault(place.block.name, []).append((place, count))
+    by_block: dict[str, list[tuple[Place, Flow]]] = {}
+    for place, flow in zip(arch.places, place_flows(arch, entering(arch, length)), strict=True):
+        by_block.setdefault(place.block.name, []).append((place, flow))
     body: list[BodyLayer] = []
     frame = arch
     for name, places in reversed(by_block.items()):
-        if not all(_stands_alone(place) for place, _ in places):
+        if not all(_stands_alone(place, flow) for place, flow in places):
             continue
         try:
             frame = drop(frame, Drop(name))
         except RefusedEdit:
             continue
-        body[:0] = [_body_layer(place, count) for place, count in places]
+        body[:0] = [_body_layer(place, flow.tokens) for place, flow in places]
     return Split(tuple(body), frame)
 
 
-def _stands_alone(place: Place) -> bool:
-    """One stream in, the same stream out, on one axis, with no tensor of another place."""
+def _stands_alone(place: Place, flow: Flow) -> bool:
+    """One sequence in, the same stream out, on one axis, with no tensor of another place and no need of a grid."""
     stream = place.site.inputs[0].factors if place.site.inputs else ()
     single = len(place.site.inputs) == 1 and len(stream) == 1 and isinstance(stream[0], str)
     tied = any(getattr(part, "tie", "") for part in place.parts)
-    return bool(place.block.stage) and single and place.leaving == place.site.stream and not tied
+    plain = flow.sequences == 1 and not (place.layer.op and place.layer.op.on_grid)
+    return bool(place.block.stage) and single and plain and place.leaving == place.site.stream and not tied
 
 
 def _body_layer(place: Place, tokens: int) -> BodyLayer:

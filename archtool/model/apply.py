@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -17,6 +17,9 @@ from archtool.model.lazy import Held, Lazy
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+
+Picks = tuple[Sequence[int] | None, ...]
 
 
 def apply(checkpoint: Checkpoint, edit: Edit, delta: Mapping[str, Tensor] | None = None) -> Checkpoint:
@@ -55,7 +58,7 @@ def _structural(checkpoint: Checkpoint, step: Step) -> Checkpoint:
     )
 
 
-def _selected(checkpoint: Checkpoint, storage: str, spec: TensorSpec, picks: tuple[object, ...]) -> dict[str, Lazy]:
+def _selected(checkpoint: Checkpoint, storage: str, spec: TensorSpec, picks: Picks) -> dict[str, Lazy]:
     encoding = checkpoint.plan.of(storage)
     if isinstance(encoding, Dense):
         return {storage: picked(checkpoint.weights[storage], picks)}
@@ -63,15 +66,26 @@ def _selected(checkpoint: Checkpoint, storage: str, spec: TensorSpec, picks: tup
     names = [leaf_name(storage, leaf) for leaf in leaves]
     if all(p is None for p in picks):
         return {name: checkpoint.weights[name] for name in names}
-    if not (isinstance(encoding, Affine) and encoding.group == 0 and encoding.bits == 8) and picks[1] is not None:
+    columns = _flat(picks[1:], shape(spec, checkpoint.architecture)[1:])
+    if not (isinstance(encoding, Affine) and encoding.group == 0 and encoding.bits == 8) and columns is not None:
         raise RefusedEdit(
             f"{storage} is stored as {encoding.bits if isinstance(encoding, Affine) else ''}-bit groups: "
             "columns cannot be selected exactly",
             "Prune before quantizing, or start from the dense checkpoint.",
         )
     return {
-        name: picked(checkpoint.weights[name], (picks[0], picks[1] if name.endswith("_q") else None)) for name in names
+        name: picked(checkpoint.weights[name], (picks[0], columns if name.endswith("_q") else None)) for name in names
     }
+
+
+def _flat(picks: Picks, sizes: tuple[int, ...]) -> list[int] | None:
+    """Selections of all dimensions but the first, as columns of the matrix that is stored."""
+    if all(p is None for p in picks):
+        return None
+    columns = [0]
+    for chosen, size in zip(picks, sizes, strict=True):
+        columns = [base * size + i for base in columns for i in (range(size) if chosen is None else chosen)]
+    return columns
 
 
 def _with_values(checkpoint: Checkpoint, edit: Edit, delta: Mapping[str, Tensor]) -> Checkpoint:

@@ -6,18 +6,17 @@ serves every width: `torch.func.functional_call(module, views, kwargs=inputs)` r
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from archtool.ir.architecture import Architecture, Block, Layer, Place, flows
+from archtool.ir.architecture import Architecture, Layer, Place, entries
 from archtool.ir.encodings import EncodingPlan
-from archtool.ir.operator import Flow
 from archtool.ir.parts import Kind, Part
 from archtool.ir.table import stored
-from archtool.model.context import Context, State
+from archtool.model.context import Context, Graph, State
 from archtool.model.primitives import primitive
 
 
@@ -54,6 +53,7 @@ class Model(nn.Module):
         super().__init__()
         self.architecture = architecture
         self.plan = plan or EncodingPlan()
+        self.sites = {place.key: place.site for place in architecture.places}
         for place in architecture.places:
             block = self._modules.setdefault(place.block.owner, nn.Module())
             assert block is not None
@@ -94,52 +94,57 @@ class Model(nn.Module):
 
     def forward(self, *, state: State | None = None, **inputs: Tensor) -> dict[str, Tensor]:
         """Run the graph; see the class docstring."""
-        ctx = Context(inputs, state, lambda: _flows(self.architecture, inputs[self.architecture.inputs[0]]))
-        left: dict[str, Any] = {}
-        current: Any = inputs[self.architecture.inputs[0]]
-        for block in self.architecture.blocks:
-            current = _entering(block, left, current)
-            current = left[block.name] = self._run(block, current, ctx)
+        arch = self.architecture
+        ctx = Context(Graph(arch.blocks, arch.inputs, self.sites), inputs, state)
+        left = walk(ctx, lambda block, layer: self.get_submodule(f"{block.owner}.{layer.name}"))
         if state is not None:
-            state["length"] = ctx.past + inputs[self.architecture.inputs[0]].shape[1]
-        return {name: left[block] for name, block in self.architecture.outputs}
-
-    def _run(self, block: Block, x: Any, ctx: Context) -> Tensor:
-        entered = x
-        for layer in block.layers:
-            ctx.place = f"{block.name}.{layer.name}"
-            module = self.get_submodule(f"{block.owner}.{layer.name}")
-            source = entered if layer.source == "block" else x
-            x, entered = run_layer(module, layer, source, x, ctx), source
-        return x
+            state["length"] = ctx.past + inputs[arch.inputs[-1]].shape[1]
+        return {name: left[block] for name, block in arch.outputs}
 
 
-def _flows(arch: Architecture, first: Tensor) -> dict[str, Flow]:
-    """What enters each layer when the graph is fed ``first``: an image (B, C, H, W) or a sequence (B, T, ...)."""
-    grid = (first.shape[2], first.shape[3]) if first.dim() == 4 else None
-    entering = Flow(grid[0] * grid[1], grid) if grid else Flow(first.shape[1])
-    names = (f"{place.block.name}.{place.layer.name}" for place in arch.places)
-    return dict(zip(names, flows(arch, entering), strict=True))
+def walk(ctx: Context, module: Callable[[Any, Any], Any]) -> dict[str, Any]:
+    """Run a graph's blocks in order; ``module`` gives the parts of a layer. Returns what leaves each block.
+
+    With a state, blocks on another input than the one that generation steps along run only once.
+    """
+    graph = ctx.graph
+    left: dict[str, Any] = {name: ctx.inputs.get(name) for name in graph.inputs}
+    for block, names in entries(graph.blocks, graph.inputs):
+        kept = None if ctx.state is None or graph.steps(block.name) else ctx.state.setdefault("kept", {})
+        if kept is None or block.name not in kept:
+            ctx.root = graph.roots[block.name]
+            streams = tuple(left[name] for name in names)
+            left[block.name] = _run_block(block, streams[0] if len(streams) == 1 else streams, left, ctx, module)
+        if kept is not None:
+            left[block.name] = kept.setdefault(block.name, left.get(block.name))
+    return left
 
 
-def _entering(block: Block, left: dict[str, Any], previous: Any) -> Any:
-    if not block.inputs:
-        return previous
-    streams = tuple(left[name] for name in block.inputs)
-    return streams[0] if len(streams) == 1 else streams
+def _run_block(block: Any, x: Any, left: Mapping[str, Any], ctx: Context, module: Callable[[Any, Any], Any]) -> Any:
+    entered = x
+    for layer in block.layers:
+        ctx.place, ctx.reads = f"{block.name}.{layer.name}", layer.reads
+        source = entered if layer.source == "block" else x
+        beside = tuple(left[name] for name in layer.reads)
+        x, entered = run_layer(module(block, layer), layer, source, x, ctx, beside), source
+    return x
 
 
-def run_layer(m: Any, layer: Layer, source: Any, x: Any, ctx: Context) -> Tensor:
-    """One layer: norm, operator, norm, gain, residual, norm."""
-    branch = m.pre(source) if layer.pre else source
+def run_layer(m: Any, layer: Layer, source: Any, x: Any, ctx: Context, beside: tuple[Any, ...] = ()) -> Tensor:
+    """One layer: norm, operator (with the streams of other blocks ``beside``), norm, gain, residual, norm."""
+    branch: Any = m.pre(source) if layer.pre else source
     if layer.op:
-        branch = layer.op.forward(m, branch, ctx)
+        branch = layer.op.forward(m, _with(branch, beside), ctx)
     if layer.branch:
         branch = m.branch(branch)
     if layer.scale:
         branch = branch * m.scale
     out = x + branch if layer.residual else branch
     return m.post(out) if layer.post else out
+
+
+def _with(x: Any, beside: tuple[Any, ...]) -> Any:
+    return (x, *beside) if beside else x
 
 
 def build(architecture: Architecture, seed: int = 0, std: float = 0.02) -> Model:

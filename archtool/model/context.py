@@ -1,63 +1,117 @@
 """What the operators of one forward pass share: inputs, positions, masks, state, and results computed once.
 
-The state of generation is a plain dictionary: place → (keys, values) or a recurrent state, and ``"length"``, the
-number of tokens already seen.
+The state of generation is a plain dictionary: place → (keys, values) or a recurrent state; ``"length"``, the number
+of tokens already seen; ``"kept"``, what left the blocks that run only once (an encoder).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
+
+from archtool.ir.architecture import flows, roots
+from archtool.ir.operator import Flow, feed_flow
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from archtool.ir.operator import Flow
-
-    FindFlows = Callable[[], dict[str, Flow]]
-
 State = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Graph:
+    """What a pass needs to know of a network: its blocks, its inputs and where its layers stand."""
+
+    blocks: Sequence[Any]
+    inputs: Sequence[str]
+    sites: Mapping[str, Any]
+
+    @cached_property
+    def roots(self) -> Mapping[str, str]:
+        """The graph input that each block's stream comes from."""
+        return roots(self.blocks, self.inputs)
+
+    def steps(self, block: str) -> bool:
+        """Whether generation runs the block at every step: it is on the last input."""
+        return self.roots[block] == self.inputs[-1]
 
 
 class Context:
     """One forward pass."""
 
-    def __init__(self, inputs: dict[str, Tensor], state: State | None, find_flows: FindFlows | None = None) -> None:
+    def __init__(self, graph: Graph, inputs: dict[str, Tensor], state: State | None) -> None:
+        self.graph = graph
         self.inputs = inputs
         self.state = state
-        self._find_flows = find_flows
         self.place = ""
+        self.reads: tuple[str, ...] = ()
+        self.root = graph.inputs[0]
         self._memo: dict[Hashable, Any] = {}
 
     @property
     def past(self) -> int:
-        """Tokens seen before this pass."""
-        return 0 if self.state is None else int(self.state.get("length", 0))
+        """Tokens of the present input seen before this pass."""
+        stepping = self.state is not None and self.root == self.graph.inputs[-1]
+        return int(self.state.get("length", 0)) if stepping and self.state is not None else 0
 
     @property
     def flow(self) -> Flow:
         """What enters the layer that runs now: its tokens, their grid, their sequences."""
-        if self._find_flows is None:
-            raise TypeError(f"{self.place} needs a grid, which this kind of pass does not know")
-        found: Flow = self.once("flows", self._find_flows)[self.place]
+        found: Flow = self.once("flows", self._build_flows)[self.place]
         return found
+
+    def _build_flows(self) -> Mapping[str, Flow]:
+        fed = {name: feed_flow(self.inputs[name].shape[1:]) for name in self.graph.inputs}
+        return flows(self.graph.blocks, self.graph.inputs, self.graph.sites, fed)
 
     @property
     def positions(self) -> Tensor:
-        """Positions (T,) of the tokens of this pass."""
-        return self.once("positions", self._build_positions)
+        """Positions (T,) of the tokens of this pass, on the input that the present block comes from."""
+        return self.once(("positions", self.root, self.tokens), self._build_positions)
 
     def _build_positions(self) -> Tensor:
         import torch
 
-        ids = self.inputs["input_ids"]
-        return torch.arange(self.past, self.past + ids.shape[1], device=ids.device)
+        return torch.arange(self.past, self.past + self.tokens, device=self.inputs[self.root].device)
+
+    @property
+    def tokens(self) -> int:
+        """Tokens of one sequence of the present stream in this pass."""
+        fed = self.inputs[self.root]
+        return fed.shape[1] if fed.dim() == 2 else self.flow.length
 
     def once(self, key: Hashable, compute: Callable[[], Any]) -> Any:
         """Compute a value once per pass."""
         if key not in self._memo:
             self._memo[key] = compute()
         return self._memo[key]
+
+    def note(self, key: Hashable, value: Any) -> None:
+        """Leave a value for a later operator of this pass (`noted`): statistics that a head puts back."""
+        self._memo["note", key] = value
+
+    def noted(self, key: Hashable) -> Any:
+        """What an earlier operator of this pass left under ``key``."""
+        return self._memo["note", key]
+
+    def keep(self, compute: Callable[[], Any]) -> Any:
+        """What this place computes once for all steps of generation (keys and values of an encoder's output)."""
+        if self.state is None:
+            return compute()
+        if self.place not in self.state:
+            self.state[self.place] = compute()
+        return self.state[self.place]
+
+    def swap(self, first: Callable[[], Any]) -> Any:
+        """This place's recurrent state before this pass (``first()`` at the start); set it with `store`."""
+        return first() if self.state is None else self.state.get(self.place) or first()
+
+    def store(self, value: Any) -> None:
+        """Keep this place's recurrent state for the next step, where the pass keeps any."""
+        if self.state is not None:
+            self.state[self.place] = value
 
     def extend(self, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
         """Append this pass' keys and values (B, H, T, K) to those kept at this place."""
@@ -71,31 +125,36 @@ class Context:
         self.state[self.place] = (k, v)
         return k, v
 
+    def padding(self, root: str) -> Tensor | None:
+        """The mask (B, T) of an input of token ids, 1 for real tokens; None where it was not given."""
+        return self.inputs.get(root.replace("input_ids", "attention_mask") if "_ids" in root else "attention_mask")
+
+    def memory_mask(self, index: int = 0) -> Tensor | None:
+        """True (B, 1, 1, S) where the stream that this layer reads beside its own holds a real token."""
+        root = self.graph.roots[self.reads[index]]
+        found = self.padding(root)
+        return None if found is None else self.once(("memory", root), lambda: found.bool()[:, None, None, :])
+
     def mask(self, causal: bool, window: int) -> Tensor | None:
         """The mask that the attention kernel needs: None where its own causal flag says it all."""
-        padded = self.inputs.get("attention_mask") is not None
-        tokens = self._tokens()
-        windowed = bool(window) and self.past + tokens > window
-        resumed = causal and self.past > 0 and tokens > 1
+        padded = self.padding(self.root) is not None
+        windowed = bool(window) and self.past + self.tokens > window
+        resumed = causal and self.past > 0 and self.tokens > 1
         return self.full_mask(causal, window) if padded or windowed or resumed else None
 
     def full_mask(self, causal: bool, window: int) -> Tensor | None:
         """True where a query (second last) may see a key (last); None where everything may."""
-        return self.once(("mask", causal, window), lambda: self._build_mask(causal, window))
-
-    def _tokens(self) -> int:
-        ids = self.inputs.get("input_ids")
-        return 0 if ids is None else ids.shape[1]
+        return self.once(("mask", self.root, self.tokens, causal, window), lambda: self._build_mask(causal, window))
 
     def _build_mask(self, causal: bool, window: int) -> Tensor | None:
         import torch
 
-        padding = self.inputs.get("attention_mask")
+        padding = self.padding(self.root)
         seen = None if padding is None else padding.bool()[:, None, None, :]
         if not causal and not window:
             return seen
         queries = self.positions[:, None]
-        keys = torch.arange(self.past + self._tokens(), device=queries.device)[None, :]
+        keys = torch.arange(self.past + self.tokens, device=queries.device)[None, :]
         allowed = keys <= queries if causal else torch.ones_like(keys <= queries)
         if window:
             allowed = allowed & (keys > queries - window)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from archtool.ir.cost import cost, default_flow
+from archtool.ir.cost import cost
 from archtool.model.checkpoint import Checkpoint
 from archtool.model.save import planned_size
 
@@ -33,7 +33,7 @@ def costs(checkpoint: Checkpoint, workload: Workload | None = None) -> dict[str,
 def compute_costs(checkpoint: Checkpoint, workload: Workload | None = None) -> dict[str, float]:
     """The costs that need no file to be planned: ``parameters``, ``macs``, ``state_bytes``, ``activation_bytes``."""
     arch = checkpoint.architecture
-    found = cost(arch, checkpoint.plan, default_flow(arch, (workload or Workload()).length))
+    found = cost(arch, checkpoint.plan, (workload or Workload()).length)
     return {
         "parameters": found.parameters, "macs": found.macs, "state_bytes": found.state_bytes,
         "activation_bytes": found.activation_bytes,

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from archtool.ir.architecture import Place
-from archtool.ir.cost import default_flow, layer_costs
+from archtool.ir.cost import layer_costs
 from archtool.ir.diff import diff
 from archtool.ir.parts import Kind, TensorSpec
 from archtool.ir.table import claims, shape
@@ -57,7 +57,7 @@ def layer_rows(checkpoint: Checkpoint, length: int = 64) -> Iterator[LayerRow]:
         if claim.spec.kind is not Kind.DERIVED and claim.spec.storage not in seen:
             seen.add(claim.spec.storage)
             by_place.setdefault(id(claim.place), []).append(claim.spec)
-    for row in layer_costs(arch, default_flow(arch, length)):
+    for row in layer_costs(arch, length):
         specs = by_place.get(id(row.place), [])
         parameters = sum(math.prod(shape(s, arch)) for s in specs if s.kind is Kind.PARAMETER)
         size_bytes = sum(_stored(checkpoint, s) for s in specs)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from archtool.checkpoint.store import TensorStore
 from archtool.families.names import Entry
-from archtool.ir.encodings import BITS, Encoding
+from archtool.ir.encodings import BITS, Encoding, matrix
 from archtool.model.ahead import InTurn, ahead
 from archtool.model.pick import Index, index_of, take
 
@@ -235,7 +235,7 @@ class Leaves:
     def _encoded(self, block: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         from archtool.model.codec import encode
 
-        made = encode(self.encoding, block)
+        made = encode(self.encoding, block.flatten(1))
         return made.pop("q"), made
 
     def _covering(self) -> list[dict[str, Tensor]]:
@@ -274,4 +274,5 @@ class Decoded:
         """Decoded rows."""
         from archtool.model.codec import decode
 
-        return decode(self.encoding, {n: leaf.rows(start, stop) for n, leaf in self.leaves}, self.shape[-1])
+        leaves = {name: leaf.rows(start, stop) for name, leaf in self.leaves}
+        return decode(self.encoding, leaves, matrix(self.shape)[1]).reshape(-1, *self.shape[1:])

@@ -81,21 +81,22 @@ def _mask_norms(model: Model, chosen: Mapping[str, Selection]) -> None:
 
 
 class MaskedNorm(nn.Module):
-    """A norm whose statistics are over the kept channels; removed channels leave as zero."""
+    """A norm whose statistics are over the kept channels (and all tokens: GroupNorm); others leave as zero."""
 
     def __init__(self, norm: Norm, mask_D: Tensor) -> None:
         super().__init__()
         self.norm = norm
-        self.register_buffer("mask", mask_D.to(norm.weight.dtype), persistent=False)
+        self.register_buffer("mask", mask_D, persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., D) → (..., D)."""
-        mask_D: Tensor = self.get_buffer("mask")
-        kept = mask_D.sum()
-        mean = (x * mask_D).sum(-1, keepdim=True) / kept if self.norm.kind == "layer" else 0.0
+        mask_D: Tensor = self.get_buffer("mask").to(x.dtype)
+        over = (1, 2) if self.norm.kind == "group" else (-1,)
+        kept = mask_D.expand(x.shape).sum(over, keepdim=True)
+        mean = (x * mask_D).sum(over, keepdim=True) / kept if self.norm.kind != "rms" else 0.0
         centred = (x - mean) * mask_D
-        normed = centred * torch.rsqrt(centred.pow(2).sum(-1, keepdim=True) / kept + self.norm.eps)
-        out = normed * (self.norm.weight + self.norm.offset)
+        normed = centred * torch.rsqrt(centred.pow(2).sum(over, keepdim=True) / kept + self.norm.eps)
+        out = normed if self.norm.weight is None else normed * (self.norm.weight + self.norm.offset)
         return (out if self.norm.bias is None else out + self.norm.bias) * mask_D
 
 

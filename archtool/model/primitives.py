@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import singledispatch
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -14,18 +15,22 @@ from torch import Tensor, nn
 
 from archtool.ir import parts
 from archtool.ir.axes import Sizes
-from archtool.ir.encodings import DENSE, Dense, Encoding
+from archtool.ir.encodings import DENSE, Dense, Encoding, matrix
 from archtool.model.codec import decode, leaf_tensors
 
 
 class Norm(nn.Module):
-    """LayerNorm or RMSNorm over the last dimension, or BatchNorm of its channels."""
+    """LayerNorm or RMSNorm over the last dimension, BatchNorm of its channels, GroupNorm over tokens and channels."""
 
     def __init__(self, part: parts.Norm, width: int) -> None:
         super().__init__()
         self.kind, self.eps, self.offset = part.kind, part.eps, part.offset
-        self.weight = nn.Parameter(torch.empty(width, device="meta"))
-        has_bias = part.kind != "rms" and part.bias
+        if part.gain:
+            self.weight = nn.Parameter(torch.empty(width, device="meta"))
+        else:
+            self.register_parameter("weight", None)
+            self.register_buffer("width", torch.empty((width, 0)), persistent=False)
+        has_bias = part.gain and part.kind != "rms" and part.bias
         self.bias = nn.Parameter(torch.empty(width, device="meta")) if has_bias else None
         if part.kind == "batch":
             self.register_buffer("running_mean", torch.empty(width, device="meta"))
@@ -34,14 +39,16 @@ class Norm(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(..., D) → (..., D); RMS statistics in float32."""
         if self.kind == "layer":
-            return F.layer_norm(x, self.weight.shape, self.weight, self.bias, self.eps)
+            return F.layer_norm(x, x.shape[-1:], self.weight, self.bias, self.eps)
+        if self.kind == "group":
+            return F.group_norm(x.transpose(1, 2), 1, self.weight, self.bias, self.eps).transpose(1, 2)
         if self.kind == "batch":
             return self._batch_norm(x)
         wide = x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
         normed = wide * torch.rsqrt(wide.pow(2).mean(-1, keepdim=True) + self.eps)
         if self.offset:
             return (normed * (self.offset + self.weight.to(wide.dtype))).to(x.dtype)
-        return self.weight * normed.to(x.dtype)
+        return normed.to(x.dtype) if self.weight is None else self.weight * normed.to(x.dtype)
 
     def _batch_norm(self, x: Tensor) -> Tensor:
         mean, variance = self.get_buffer("running_mean"), self.get_buffer("running_var")
@@ -50,29 +57,12 @@ class Norm(nn.Module):
         return normed.reshape(x.shape)
 
 
-class Conv(nn.Module):
-    """A convolution whose channels and groups are those of its tensors."""
-
-    def __init__(self, part: parts.Conv, sizes: Sizes) -> None:
-        super().__init__()
-        self.stride, self.padding = part.stride, part.padding
-        shape = (part.out.size(sizes), part.inp.size(sizes), *part.kernel)
-        self.weight = nn.Parameter(torch.empty(shape, device="meta"))
-        self.bias = nn.Parameter(torch.empty(shape[0], device="meta")) if part.bias else None
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, C, T) or (B, C, H, W) → the same with other channels and extents."""
-        convolve = F.conv2d if self.weight.dim() == 4 else F.conv1d
-        groups = x.shape[1] // self.weight.shape[1]
-        return convolve(x, self.weight, self.bias, self.stride, self.padding, groups=groups)
-
-
 class Encoded(nn.Module):
     """Base of modules whose weight is stored under an encoding; ``matrix`` decodes it."""
 
     def __init__(self, encoding: Encoding, shape: tuple[int, ...]) -> None:
         super().__init__()
-        self.encoding, self.columns = encoding, shape[-1]
+        self.encoding, self.columns = encoding, matrix(shape)[1]
         for name, tensor in leaf_tensors(encoding, shape, "meta").items():
             self.register_buffer(f"weight_{name}", tensor)
 
@@ -92,6 +82,42 @@ class EncodedLinear(Encoded):
     def forward(self, x: Tensor) -> Tensor:
         """(..., in) → (..., out)."""
         return F.linear(x, self.matrix().to(x.dtype), self.bias)
+
+
+def convolve(x: Tensor, weight: Tensor, bias: Tensor | None, part: Any) -> Tensor:
+    """A convolution with the strides, padding and dilation of ``part``; the groups are those of the shapes."""
+    function = (F.conv1d, F.conv2d, F.conv3d)[weight.dim() - 3]
+    groups = x.shape[1] // weight.shape[1]
+    return function(x, weight, bias, part.stride, part.padding, part.dilation or 1, groups)
+
+
+class Conv(nn.Module):
+    """A convolution whose channels and groups are those of its tensors."""
+
+    def __init__(self, part: parts.Conv, shape: tuple[int, ...]) -> None:
+        super().__init__()
+        self.part = part
+        self.weight = nn.Parameter(torch.empty(shape, device="meta"))
+        self.bias = nn.Parameter(torch.empty(shape[0], device="meta")) if part.bias else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, T) or (B, C, H, W) → the same with other channels and extents."""
+        return convolve(x, self.weight, self.bias, self.part)
+
+
+class EncodedConv(Encoded):
+    """A convolution with an encoded weight, stored as a matrix of its filters."""
+
+    def __init__(self, encoding: Encoding, part: parts.Conv, shape: tuple[int, ...]) -> None:
+        super().__init__(encoding, shape)
+        self.part = part
+        self.bias = nn.Parameter(torch.empty(shape[0], device="meta")) if part.bias else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        """See `Conv.forward`."""
+        matrix_OI = self.matrix()
+        kernels = matrix_OI.reshape(len(matrix_OI), -1, *self.part.kernel)
+        return convolve(x, kernels.to(x.dtype), self.bias, self.part)
 
 
 class EncodedTable(Encoded):
@@ -133,7 +159,8 @@ def _(part: parts.Table, sizes: Sizes, encodings: Mapping[str, Encoding]) -> nn.
 
 @primitive.register
 def _(part: parts.Conv, sizes: Sizes, encodings: Mapping[str, Encoding]) -> nn.Module:
-    return Conv(part, sizes)
+    shape, encoding = _shape(part.tensors()[0], sizes), encodings.get("weight", DENSE)
+    return Conv(part, shape) if isinstance(encoding, Dense) else EncodedConv(encoding, part, shape)
 
 
 @primitive.register

@@ -21,6 +21,8 @@ from archtool.operators.rotary import Rotary, attention_factor, cos_sin, for_len
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from archtool.ir.architecture import Architecture
+
 
 @dataclass(frozen=True, kw_only=True)
 class Attention(Operator):
@@ -36,6 +38,7 @@ class Attention(Operator):
     """
 
     kind: ClassVar[str] = "mix.attn"
+    cost_form: ClassVar[str] = "T D h (2 qk + 2 v) + h T² (qk + v), h = kv · group heads"
     local_axes: ClassVar[Mapping[str, frozenset[str]]] = {
         "kv": SELECT, "group": SELECT, "pairs": SELECT, "qk": SELECT | {"scale"}, "v": FREE,
     }  # fmt: skip
@@ -89,9 +92,7 @@ class Attention(Operator):
     def mixing_macs(self, site: Site, flow: Flow) -> int:
         """Scores and weighted values: heads × T × T × (K + V); the whole square, as kernels compute it."""
         heads = site.size("kv") * site.size("group")
-        length = flow.tokens // flow.sequences
-        seen = min(length, self.window) if self.window else length
-        return heads * flow.tokens * seen * (self.head_dim(site).size(site.sizes) + site.size("v"))
+        return heads * flow.tokens * flow.length * (self.head_dim(site).size(site.sizes) + site.size("v"))
 
     def state_elements(self, site: Site, flow: Flow) -> int:
         """Keys and values of every position (of the window where there is one)."""
@@ -103,6 +104,20 @@ class Attention(Operator):
         head, values = self.head_dim(site).size(site.sizes), site.size("v")
         kv, heads = site.size("kv"), site.size("kv") * site.size("group")
         return flow.tokens * (heads * (head + values) + kv * (head + values))
+
+    @classmethod
+    def samples(cls) -> tuple[Architecture, ...]:
+        """See `Operator.samples`."""
+        from archtool.operators.samples import branch, in_text, on_image
+
+        plain = branch(cls(scale=0.5), kv=4, group=1, qk=4, v=4)
+        grouped = cls(scale=0.5, causal=True, window=5, softcap=8.0, qk_norm=NormSpec("rms"), bias=False)
+        turned = cls(scale=0.5, causal=True, rotary=Rotary(theta=100.0, pairs=2))
+        return (
+            on_image([plain], width=16),
+            in_text([branch(grouped, kv=2, group=2, qk=4, v=6)]),
+            in_text([branch(turned, kv=2, group=2, pairs=2, v=4)]),
+        )
 
     def forward(self, m: Any, x: Tensor, ctx: Any) -> Tensor:
         """(B, T, D) → (B, T, D); with a state in ``ctx``, keys and values of earlier tokens are prepended."""

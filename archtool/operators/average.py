@@ -11,17 +11,28 @@ from archtool.ir.parts import Part
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from archtool.ir.architecture import Architecture
+
 
 @dataclass(frozen=True, kw_only=True)
 class Average(Operator):
     """Mean of the streams that enter."""
 
     kind: ClassVar[str] = "topo.average"
+    cost_form: ClassVar[str] = "0"
     papers: ClassVar[tuple[int, ...]] = (196,)
 
     def parts(self, site: Site) -> tuple[Part, ...]:
         """No tensors."""
         return ()
+
+    @classmethod
+    def samples(cls) -> tuple[Architecture, ...]:
+        """See `Operator.samples`."""
+        from archtool.operators.mlp import Mlp
+        from archtool.operators.samples import branch, followed, in_text
+
+        return (followed(in_text([branch(Mlp(act="relu"), hidden=8)]), cls(), inputs=("embed", "b0")),)
 
     def forward(self, m: Any, x: Any, ctx: Any) -> Tensor:
         """A tuple of equal shapes → their mean."""

@@ -18,6 +18,8 @@ from archtool.operators.activation import activation
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from archtool.ir.architecture import Architecture
+
 
 @dataclass(frozen=True, kw_only=True)
 class Dense(Operator):
@@ -30,6 +32,8 @@ class Dense(Operator):
     """
 
     kind: ClassVar[str] = "head.dense"
+    linear_in_length: ClassVar[bool] = True
+    cost_form: ClassVar[str] = "T D units"
     local_axes: ClassVar[Mapping[str, frozenset[str]]] = {"units": SELECT}
     papers: ClassVar[tuple[int, ...]] = (
         2,
@@ -61,6 +65,13 @@ class Dense(Operator):
     def out(self, site: Site) -> Dim:
         """The units."""
         return dim(self.into) if self.into else site.dim("units")
+
+    @classmethod
+    def samples(cls) -> tuple[Architecture, ...]:
+        """See `Operator.samples`."""
+        from archtool.operators.samples import alone, in_text
+
+        return (in_text([alone(cls(act="tanh"), units=12)]),)
 
     def forward(self, m: Any, x: Tensor, ctx: Any) -> Tensor:
         """(..., D) → (..., units)."""

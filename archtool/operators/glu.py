@@ -16,12 +16,16 @@ from archtool.operators.activation import activation
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from archtool.ir.architecture import Architecture
+
 
 @dataclass(frozen=True, kw_only=True)
 class Glu(Operator):
     """``down(act(gate(x)) * up(x))``."""
 
     kind: ClassVar[str] = "ffn.glu"
+    linear_in_length: ClassVar[bool] = True
+    cost_form: ClassVar[str] = "3 T D hidden"
     local_axes: ClassVar[Mapping[str, frozenset[str]]] = {"hidden": SELECT}
     papers: ClassVar[tuple[int, ...]] = (21, 26, 41, 76, 98, 109, 138, 236)
 
@@ -40,6 +44,13 @@ class Glu(Operator):
     def activation_elements(self, site: Site, flow: Flow) -> int:
         """Gate, up and their product."""
         return 3 * flow.tokens * site.size("hidden")
+
+    @classmethod
+    def samples(cls) -> tuple[Architecture, ...]:
+        """See `Operator.samples`."""
+        from archtool.operators.samples import branch, in_text
+
+        return (in_text([branch(cls(act="silu"), hidden=24)]),)
 
     def forward(self, m: Any, x: Tensor, ctx: Any) -> Tensor:
         """(B, T, D) → (B, T, D)."""

@@ -13,6 +13,8 @@ from archtool.ir.parts import Linear, Part
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from archtool.ir.architecture import Architecture
+
 
 @dataclass(frozen=True, kw_only=True)
 class LmHead(Operator):
@@ -26,6 +28,8 @@ class LmHead(Operator):
     """
 
     kind: ClassVar[str] = "head.lm"
+    linear_in_length: ClassVar[bool] = True
+    cost_form: ClassVar[str] = "T D vocab"
     local_axes: ClassVar[Mapping[str, frozenset[str]]] = {}
     papers: ClassVar[tuple[int, ...]] = (45, 48, 60, 86, 186, 224, 230)
 
@@ -41,6 +45,13 @@ class LmHead(Operator):
     def out(self, site: Site) -> Dim:
         """The vocabulary."""
         return dim(self.vocab)
+
+    @classmethod
+    def samples(cls) -> tuple[Architecture, ...]:
+        """See `Operator.samples`."""
+        from archtool.operators.samples import alone, in_text
+
+        return (in_text([alone(cls(tie="embed.tokens.token", softcap=5.0))]), in_text([alone(cls(bias=True))]))
 
     def forward(self, m: Any, x: Tensor, ctx: Any) -> Tensor:
         """(B, T, D) → (B, T, V)."""

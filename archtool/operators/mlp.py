@@ -16,12 +16,16 @@ from archtool.operators.activation import activation
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from archtool.ir.architecture import Architecture
+
 
 @dataclass(frozen=True, kw_only=True)
 class Mlp(Operator):
     """``fc2(act(fc1(x)))``."""
 
     kind: ClassVar[str] = "ffn.mlp"
+    linear_in_length: ClassVar[bool] = True
+    cost_form: ClassVar[str] = "2 T D hidden"
     local_axes: ClassVar[Mapping[str, frozenset[str]]] = {"hidden": SELECT}
     papers: ClassVar[tuple[int, ...]] = (6, 14, 19, 74, 164, 192, 196, 207, 224, 265)
 
@@ -36,6 +40,13 @@ class Mlp(Operator):
     def activation_elements(self, site: Site, flow: Flow) -> int:
         """The hidden layer before and after the activation."""
         return 2 * flow.tokens * site.size("hidden")
+
+    @classmethod
+    def samples(cls) -> tuple[Architecture, ...]:
+        """See `Operator.samples`."""
+        from archtool.operators.samples import branch, in_text
+
+        return (in_text([branch(cls(act="gelu"), hidden=24)]),)
 
     def forward(self, m: Any, x: Tensor, ctx: Any) -> Tensor:
         """(B, T, D) → (B, T, D)."""

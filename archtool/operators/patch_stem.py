@@ -12,11 +12,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from archtool.ir.axes import Dim, dim
-from archtool.ir.operator import Flow, Operator, Site
+from archtool.ir.operator import Feed, Flow, Operator, Site
 from archtool.ir.parts import Conv2d, Part, Role, Vector
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from archtool.ir.architecture import Architecture
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +35,7 @@ class PatchStem(Operator):
     """
 
     kind: ClassVar[str] = "stem.patch"
+    cost_form: ClassVar[str] = "H W channels D"
     local_axes: ClassVar[Mapping[str, frozenset[str]]] = {"positions": frozenset()}
     papers: ClassVar[tuple[int, ...]] = (2, 7, 13, 16, 20, 32, 56, 58, 74, 86, 98, 104, 196)
 
@@ -53,6 +56,10 @@ class PatchStem(Operator):
             parts.append(Vector("position", (site.dim("positions"), width), (Role.INDEX, Role.PRODUCES)))
         return tuple(parts)
 
+    def feeds(self, site: Site, name: str) -> Mapping[str, Feed]:
+        """An image of the size that the architecture states."""
+        return {name: Feed((site.sizes[self.channels], "image_height", "image_width"))}
+
     def out(self, site: Site) -> Dim:
         """The stream width."""
         return dim(self.width)
@@ -68,11 +75,21 @@ class PatchStem(Operator):
         rows, columns = flow.grid or (0, 0)
         return (rows // self.patch[0]) * (columns // self.patch[1])
 
+    @classmethod
+    def samples(cls) -> tuple[Architecture, ...]:
+        """See `Operator.samples`."""
+        from archtool.operators.mlp import Mlp
+        from archtool.operators.samples import alone, branch, model
+
+        stem = alone(cls(patch=(4, 2), tokens=("cls", "dist")), positions=18)
+        sizes, facts = {"channels": 3, "s0.width": 16}, {"image_height": 16, "image_width": 8}
+        return (model(("pixel_values",), stem, [[branch(Mlp(act="relu"), hidden=8)]], sizes, facts),)
+
     def forward(self, m: Any, x: Tensor, ctx: Any) -> Tensor:
         """(B, C, H, W) → (B, T, D)."""
         import torch
 
-        patches = m.patches(ctx.inputs["pixel_values"]).flatten(2).transpose(1, 2)
+        patches = m.patches(x).flatten(2).transpose(1, 2)
         extra = [getattr(m, name).expand(patches.shape[0], 1, -1) for name in self.tokens]
         if self.positions and not self.token_positions:
             patches = patches + m.position

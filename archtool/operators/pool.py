@@ -11,6 +11,8 @@ from archtool.ir.parts import Part
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from archtool.ir.architecture import Architecture
+
 
 @dataclass(frozen=True, kw_only=True)
 class Pool(Operator):
@@ -24,6 +26,7 @@ class Pool(Operator):
     """
 
     kind: ClassVar[str] = "head.pool"
+    cost_form: ClassVar[str] = "0"
     papers: ClassVar[tuple[int, ...]] = (14, 20, 38, 55, 66, 79, 132, 140, 196, 247)
 
     mode: str = "token"
@@ -49,6 +52,14 @@ class Pool(Operator):
         """One vector."""
         return Flow(1)
 
+    @classmethod
+    def samples(cls) -> tuple[Architecture, ...]:
+        """See `Operator.samples`."""
+        from archtool.operators.mlp import Mlp
+        from archtool.operators.samples import branch, in_text
+
+        return (in_text([branch(Mlp(act="relu"), hidden=8)]),)
+
     def forward(self, m: Any, x: Tensor, ctx: Any) -> Tensor:
         """(B, T, D) → (B, D)."""
         if self.mode == "token":
@@ -62,6 +73,6 @@ class Pool(Operator):
 
         if self.pad_id < 0:
             return x_BTD[:, -1]
-        ids = ctx.inputs["input_ids"]
+        ids = ctx.inputs[ctx.root]
         places = torch.arange(ids.shape[1], device=ids.device) * ids.ne(self.pad_id).int()
         return x_BTD[torch.arange(x_BTD.shape[0], device=ids.device), places.argmax(-1)]

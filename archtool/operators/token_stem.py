@@ -11,11 +11,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from archtool.ir.axes import Dim, dim
-from archtool.ir.operator import SELECT, Flow, Operator, Site
+from archtool.ir.operator import SELECT, Feed, Flow, Operator, Site
 from archtool.ir.parts import Part, Table
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from archtool.ir.architecture import Architecture
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +34,7 @@ class TokenStem(Operator):
     """
 
     kind: ClassVar[str] = "stem.token"
+    cost_form: ClassVar[str] = "0 (look-ups)"
     local_axes: ClassVar[Mapping[str, frozenset[str]]] = {"types": SELECT}
     papers: ClassVar[tuple[int, ...]] = (58, 86, 186, 224)
 
@@ -52,24 +55,39 @@ class TokenStem(Operator):
         """The stream width."""
         return dim(self.width)
 
+    def feeds(self, site: Site, name: str) -> Mapping[str, Feed]:
+        """Token ids, and segment ids where there is a table of them."""
+        ids = Feed(("length",), site.sizes[self.vocab])
+        kinds = {"token_type_ids": Feed(("length",), site.sizes[self.types])} if self.types else {}
+        return {name: ids, **kinds}
+
     def refuses(self, axis: str, keep: Any) -> str:
         """Positions count from the padding id, so it must stay where it is."""
         if axis != self.vocab or self.pad_offset < 0 or tuple(keep[: self.pad_offset + 1])[-1:] == (self.pad_offset,):
             return ""
         return f"vocabulary entry {self.pad_offset} is the padding token that positions count from"
 
+    @classmethod
+    def samples(cls) -> tuple[Architecture, ...]:
+        """See `Operator.samples`."""
+        from archtool.operators.mlp import Mlp
+        from archtool.operators.samples import alone, branch, model
+
+        stem = alone(cls(positions="positions", types="embed.op.types", scale=2.0), types=2)
+        sizes, facts = {"vocab": 31, "positions": 24, "s0.width": 16}, {"max_positions": 24}
+        return (model(("input_ids",), stem, [[branch(Mlp(act="relu"), hidden=8)]], sizes, facts),)
+
     def forward(self, m: Any, x: Tensor, ctx: Any) -> Tensor:
         """(B, T) ids → (B, T, D)."""
         import torch
 
-        ids = ctx.inputs["input_ids"]
-        vectors = m.token(ids)
+        vectors = m.token(x)
         if self.scale != 1.0:
             vectors = vectors * torch.tensor(self.scale, dtype=vectors.dtype)
         if self.types:
             types = ctx.inputs.get("token_type_ids")
-            vectors = vectors + m.segment(torch.zeros_like(ids) if types is None else types)
-        return vectors + m.position(self._positions(ids, ctx)) if self.positions else vectors
+            vectors = vectors + m.segment(torch.zeros_like(x) if types is None else types)
+        return vectors + m.position(self._positions(x, ctx)) if self.positions else vectors
 
     def _positions(self, ids: Tensor, ctx: Any) -> Tensor:
         if self.pad_offset < 0:

@@ -10,11 +10,12 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from archtool.errors import InputError
 from archtool.families.base import Draft
-from archtool.ir.architecture import Architecture, Layer, NormSpec
+from archtool.ir.architecture import Architecture, Layer, NormSpec, place_flows
 from archtool.ir.axes import Selection
 from archtool.ir.codec import from_json, to_json
-from archtool.ir.cost import cost, layer_costs
+from archtool.ir.cost import cost
 from archtool.ir.edit import Drop, Edit, Encode, RefusedEdit, Select, Unshare
+from archtool.ir.feeds import entering
 from archtool.ir.operator import Flow
 from archtool.ir.parts import Kind
 from archtool.ir.table import axes, claims, shape, stored
@@ -179,8 +180,7 @@ def test_sliced_equals_masked_parent_on_every_axis(name):
 def test_cost_is_what_is_counted(name):
     checkpoint = checkpoint_of(name)
     arch, module = checkpoint.architecture, checkpoint.module()
-    flow = Flow(64, (8, 8)) if "pixel_values" in arch.inputs else Flow(7)
-    found = cost(arch, flow=flow)
+    found = cost(arch, length=7)
     assert found.parameters == sum(p.numel() for p in module.parameters())
     assert found.weight_bytes == 4 * sum(n.numel() for n in module.state_dict().values()) - (
         4 * module.get_parameter("embed.tokens.token.weight").numel() if name == "tied" else 0
@@ -188,8 +188,8 @@ def test_cost_is_what_is_counted(name):
     one = {n: t[:1] for n, t in feed_of(arch).items()}
     with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
         module(**one)
-    ops = [(row.place.layer.op, row.place.site) for row in layer_costs(arch, flow)]
-    scans = sum(op.mixing_macs(site, flow) for op, site in ops if isinstance(op, said.Mamba))
+    places = zip(arch.places, place_flows(arch, entering(arch, 7)), strict=True)
+    scans = sum(p.layer.op.mixing_macs(p.site, flow) for p, flow in places if isinstance(p.layer.op, said.Mamba))
     assert 2 * (found.macs - scans) == counter.get_total_flops()
 
 

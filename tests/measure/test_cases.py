@@ -54,8 +54,8 @@ def test_example_inputs_refuse_what_the_model_cannot_take():
     arch = tiny("bert").architecture
     with pytest.raises(InputError, match="length 33 is more than the model's 32"):
         example_inputs(arch, 1, 33)
-    with pytest.raises(InputError, match="inputs series"):
-        example_inputs(dataclasses.replace(arch, inputs=("series",)), 1, 9)
+    with pytest.raises(InputError, match="the input 'series'"):
+        example_inputs(dataclasses.replace(arch, inputs=("input_ids", "series")), 1, 9)
     assert padding_ids(tiny("roberta").architecture) == {0, 1}
 
 
@@ -86,10 +86,10 @@ def test_a_stack_of_copies_computes_what_the_layers_compute_in_the_model(family)
     ids = torch.ones(2, 9, dtype=torch.int64)
     expected = hidden
     from archtool.model.build import run_layer
-    from archtool.model.context import Context
+    from archtool.model.context import Context, Graph
 
     for _ in range(2):
-        ctx = Context({"input_ids": ids, "attention_mask": ids}, None)
+        ctx = Context(Graph((), ("input_ids",), {}), {"input_ids": ids, "attention_mask": ids}, None)
         expected = run_layer(model.get_submodule(layer.place.name), layer.place.layer, expected, expected, ctx)
     assert torch.allclose(copies(hidden=hidden, input_ids=ids, attention_mask=ids)["stream"], expected)
 

@@ -102,8 +102,8 @@ def test_rtn_error_is_at_most_half_a_step(family, scheme):
     small = apply(checkpoint, edit)
     assert edit.decisions
     for decision in edit.decisions:
-        dense = checkpoint.tensor(decision.tensor).rows(0, 10**9)
-        coded = small.tensor(decision.tensor).rows(0, dense.shape[0])
+        dense = checkpoint.tensor(decision.tensor).rows(0, 10**9).flatten(1)
+        coded = small.tensor(decision.tensor).rows(0, dense.shape[0]).flatten(1)
         encoding: Affine = decision.encoding
         grouped = dense.unflatten(1, (encoding.groups(dense.shape[1]), -1))
         top = 2 ** (encoding.bits - 1) - 1

@@ -17,6 +17,8 @@ from functools import cached_property
 from importlib.util import find_spec, module_from_spec
 from types import ModuleType
 
+from archtool.ir.operator import Operator
+
 OWN = "archtool"
 OUTSIDE = ("torch", "transformers")
 Definition = ast.FunctionDef | ast.ClassDef | ast.Assign | ast.AnnAssign
@@ -138,7 +140,7 @@ class Bundle:
         self.chunks.append(body.replace(f"def {node.name}(", f"def {name}(", 1))
 
     def operator(self, cls: type, base: str) -> str:
-        """An operator reduced to ``forward`` and what it calls on itself; returns the class' name."""
+        """An operator reduced to ``forward``, ``out_flow`` and what they call on itself; returns the class' name."""
         name = cls.__name__ if cls.__name__ not in self.final.values() else f"{cls.__module__.rpartition('.')[2]}_op"
         self.final[cls.__module__, f"class {cls.__name__}"] = name
         body = [
@@ -150,8 +152,9 @@ class Bundle:
         return name
 
     def methods(self, cls: type) -> Iterator[tuple[type, ast.FunctionDef]]:
-        """``forward`` and the methods that it reaches through ``self``, each with the class that defines it."""
-        seen: list[str] = ["forward"]
+        """``forward``, ``out_flow`` and what they reach through ``self``, each with the class that defines it."""
+        own_flow = next((c for c in cls.__mro__ if "out_flow" in vars(c)), Operator) is not Operator
+        seen: list[str] = ["forward", "out_flow"] if own_flow else ["forward"]
         for name in seen:
             owner = next(c for c in cls.__mro__ if name in vars(c))
             node = _method(self.source(owner.__module__).definitions[owner.__name__], name)
@@ -215,7 +218,11 @@ def _annotated(node: ast.AST) -> Iterator[ast.Name]:
 
 
 def _bound(node: ast.AST) -> Iterator[str]:
-    """Names that a function or class binds itself: arguments, assignments, imports from elsewhere."""
+    """Names that a function or class binds itself: arguments, assignments, imports from elsewhere.
+
+    The names of methods are no plain names.
+    """
+    methods = {id(item) for n in ast.walk(node) if isinstance(n, ast.ClassDef) for item in n.body}
     for n in ast.walk(node):
         if isinstance(n, ast.arg):
             yield n.arg
@@ -225,7 +232,7 @@ def _bound(node: ast.AST) -> Iterator[str]:
             yield from (a.asname or a.name.split(".")[0] for a in n.names)
         elif isinstance(n, ast.ImportFrom) and not str(n.module).startswith(OWN):
             yield from (a.asname or a.name for a in n.names)
-        elif isinstance(n, ast.FunctionDef | ast.ClassDef) and n is not node:
+        elif isinstance(n, ast.FunctionDef | ast.ClassDef) and n is not node and id(n) not in methods:
             yield n.name
 
 

@@ -15,7 +15,7 @@ from archtool.errors import InputError
 from archtool.families.registry import family_named
 from archtool.ir import parts
 from archtool.ir.architecture import Architecture, Block, Layer, Place
-from archtool.ir.encodings import Dense, EncodingPlan
+from archtool.ir.encodings import Dense, EncodingPlan, matrix
 from archtool.ir.parts import Kind, Part, TensorSpec
 from archtool.ir.table import shape, stored
 from archtool.model.checkpoint import Checkpoint, leaf_name
@@ -52,6 +52,7 @@ def graph(checkpoint: Checkpoint) -> dict[str, Any]:
         "blocks": [_block(block) for block in arch.blocks],
         "outputs": [list(pair) for pair in arch.outputs],
         "cached": _cached(arch),
+        "sizes": dict(arch.sizes),
         "learned_positions": any(getattr(p.layer.op, "positions", None) for p in arch.places),
     }
 
@@ -73,10 +74,10 @@ def _constants(made: dict[str, dict[str, Any]]) -> list[Any]:
     """Distinct constants, taken out of the parts, which keep their index."""
     table: list[Any] = []
     for part in (p for parts_ in made.values() for p in parts_.values() if "values" in p):
-        values = part.pop("values")
-        if values not in table:
-            table.append(values)
-        part["index"] = table.index(values)
+        constant = [part.pop("dtype"), part.pop("values")]
+        if constant not in table:
+            table.append(constant)
+        part["index"] = table.index(constant)
     return table
 
 
@@ -113,7 +114,7 @@ def _layer(layer: Layer) -> dict[str, Any]:
     op = None if layer.op is None else {"kind": layer.op.kind, **dataclasses.asdict(layer.op)}
     return {
         "name": layer.name, "op": op, **norms, "residual": layer.residual, "scale": layer.scale,
-        "source": layer.source,
+        "source": layer.source, "reads": list(layer.reads),
     }  # fmt: skip
 
 
@@ -137,7 +138,7 @@ class Resolver:
         leaves = {leaf.name: self.pieces[leaf_name(storage, leaf)] for leaf in encoding.leaves(full)}
         ref: dict[str, Any] = {"leaves": {leaf: piece.file.name for leaf, piece in leaves.items()}}
         if not isinstance(encoding, Dense):
-            ref |= {"encoding": {"kind": encoding.kind, **dataclasses.asdict(encoding)}, "columns": full[-1]}
+            ref |= {"encoding": {"kind": encoding.kind, **dataclasses.asdict(encoding)}, "columns": matrix(full)[1]}
         return ref | _layout(next(iter(leaves.values())))
 
 
@@ -168,14 +169,13 @@ def _(part: parts.Table, arch: Architecture) -> dict[str, Any]:
 
 
 @settings.register
-def _(part: parts.Conv2d, arch: Architecture) -> dict[str, Any]:
-    return {"part": "conv2d", "stride": list(part.stride), "padding": list(part.padding)}
+def _(part: parts.Conv, arch: Architecture) -> dict[str, Any]:
+    where = {"stride": list(part.stride), "padding": list(part.padding), "dilation": list(part.dilation)}
+    return {"part": "conv", "kernel": list(part.kernel), **where}
 
 
 @settings.register
 def _(part: parts.Norm, arch: Architecture) -> dict[str, Any]:
-    if part.kind == "batch":
-        raise InputError("the remote dialect has no BatchNorm", "Write the native dialect.")
     return {"part": "norm", "kind": part.kind, "eps": part.eps, "offset": part.offset}
 
 
@@ -194,4 +194,10 @@ def _(part: parts.Frequencies, arch: Architecture) -> dict[str, Any]:
     from archtool.operators.rotary import Rotary, frequencies
 
     assert isinstance(part.rotary, Rotary)
-    return {"part": "constant", "values": frequencies(part.rotary)}
+    return {"part": "constant", "values": frequencies(part.rotary), "dtype": "float32"}
+
+
+@settings.register
+def _(part: parts.Constant, arch: Architecture) -> dict[str, Any]:
+    values = part.source.values()
+    return {"part": "constant", "values": values.tolist(), "dtype": str(values.dtype).removeprefix("torch.")}

@@ -21,9 +21,10 @@ from transformers import GenerationMixin, PretrainedConfig, PreTrainedModel
 from transformers.cache_utils import Cache, DynamicCache
 from transformers.utils.generic import ModelOutput
 
-from archtool.model.build import _entering, run_layer
-from archtool.model.context import Context
+from archtool.model.build import walk
+from archtool.model.context import Context, Graph
 from archtool.model.layout import unturn
+from archtool.model.primitives import convolve
 
 OPERATORS: dict[str, type] = {}
 DECODERS: dict[str, Callable[[Any, Mapping[str, Tensor], int], Tensor]] = {}
@@ -34,6 +35,10 @@ class Spec:
 
     def __init__(self, settings: Mapping[str, Any]) -> None:
         self.__dict__.update({name: _attributes(value) for name, value in settings.items()})
+
+    def out_flow(self, site: Any, flow: Any) -> Any:
+        """Shape of what leaves."""
+        return flow
 
 
 def _attributes(value: Any) -> Any:
@@ -93,9 +98,10 @@ class Constants:
         self.made: dict[Any, Tensor] = {}
 
     def on(self, index: int, device: torch.device) -> Tensor:
-        """One of them, float32."""
+        """One of them."""
         if (index, device) not in self.made:
-            self.made[index, device] = torch.tensor(self.values[index], dtype=torch.float32, device=device)
+            dtype, values = self.values[index]
+            self.made[index, device] = torch.tensor(values, dtype=getattr(torch, dtype), device=device)
         return self.made[index, device]
 
 
@@ -104,6 +110,7 @@ class Part:
 
     def __init__(self, root: nn.Module, constants: Constants, spec: Mapping[str, Any]) -> None:
         self.spec, self.constants = spec, constants
+        self.settings = SimpleNamespace(**spec)
         self.refs = {leaf: Ref(root, ref) for leaf, ref in spec.get("tensors", {}).items()}
 
     @property
@@ -132,29 +139,38 @@ class TablePart(Part):
         return self.refs["weight"].looked_up(ids)
 
 
-class Conv2dPart(Part):
-    """A 2-D convolution; the number of groups follows from the shapes."""
+class ConvPart(Part):
+    """A convolution; the number of groups follows from the shapes."""
 
     def __call__(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) → (B, out, rows, columns)."""
+        """(B, C, T), (B, C, H, W) or (B, C, F, H, W) → the same with other channels and extents."""
         weight = self.refs["weight"].tensor().to(x.dtype)
-        groups = x.shape[1] // weight.shape[1]
-        return F.conv2d(x, weight, self.bias, self.spec["stride"], self.spec["padding"], groups=groups)
+        return convolve(x, weight.reshape(len(weight), -1, *self.spec["kernel"]), self.bias, self.settings)
 
 
 class NormPart(Part):
-    """LayerNorm or RMSNorm over the last dimension; RMS statistics in float32."""
+    """LayerNorm, RMSNorm (statistics in float32), BatchNorm, or GroupNorm over tokens and channels."""
 
     def __call__(self, x: Tensor) -> Tensor:
         """(..., D) → (..., D)."""
-        weight, eps, offset = self.refs["weight"].tensor(), self.spec["eps"], self.spec["offset"]
-        if self.spec["kind"] == "layer":
-            return F.layer_norm(x, weight.shape, weight, self.bias, eps)
+        kind, eps = self.spec["kind"], self.spec["eps"]
+        weight = self.refs["weight"].tensor() if "weight" in self.refs else None
+        if kind == "layer":
+            return F.layer_norm(x, x.shape[-1:], weight, self.bias, eps)
+        if kind == "group":
+            return F.group_norm(x.transpose(1, 2), 1, weight, self.bias, eps).transpose(1, 2)
+        if kind == "batch":
+            mean, variance = (self.refs[name].tensor() for name in ("running_mean", "running_var"))
+            flat_ND = x.reshape(-1, x.shape[-1])
+            return F.batch_norm(flat_ND, mean, variance, weight, self.bias, False, eps=eps).reshape(x.shape)
+        return self._rms(x, weight)
+
+    def _rms(self, x: Tensor, weight: Tensor | None) -> Tensor:
         wide = x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
-        normed = wide * torch.rsqrt(wide.pow(2).mean(-1, keepdim=True) + eps)
-        if offset:
-            return (normed * (offset + weight.to(wide.dtype))).to(x.dtype)
-        return weight * normed.to(x.dtype)
+        normed = wide * torch.rsqrt(wide.pow(2).mean(-1, keepdim=True) + self.spec["eps"])
+        if self.spec["offset"] and weight is not None:
+            return (normed * (self.spec["offset"] + weight.to(wide.dtype))).to(x.dtype)
+        return normed.to(x.dtype) if weight is None else weight * normed.to(x.dtype)
 
 
 class VectorPart(Part):
@@ -174,17 +190,17 @@ class WitnessPart(Part):
 
 
 class ConstantPart(Part):
-    """Numbers that are part of the configuration: rotary frequencies."""
+    """Numbers that are part of the configuration: rotary frequencies, index tables."""
 
     def resolve(self, device: torch.device) -> Tensor:
-        """The numbers as float32."""
+        """The numbers."""
         return self.constants.on(self.spec["index"], device)
 
 
 PARTS: dict[str, type[Part]] = {
     "linear": LinearPart,
     "table": TablePart,
-    "conv2d": Conv2dPart,
+    "conv": ConvPart,
     "norm": NormPart,
     "vector": VectorPart,
     "witness": WitnessPart,
@@ -202,8 +218,8 @@ class Parts:
 class CachedContext(Context):
     """One forward pass whose keys and values live in a transformers cache."""
 
-    def __init__(self, inputs: dict[str, Tensor], cache: Cache | None, index: Mapping[str, int]) -> None:
-        super().__init__(inputs, None)
+    def __init__(self, graph: Any, inputs: dict[str, Tensor], cache: Cache | None, index: Mapping[str, int]) -> None:
+        super().__init__(graph, inputs, None)
         self.cache, self.index = cache, index
         self.seen = 0 if cache is None else int(cache.get_seq_length())
 
@@ -237,35 +253,39 @@ class ArchtoolOutput(ModelOutput):
 OUTPUT_NAMES = {"hidden": "last_hidden_state", "pooled": "pooler_output"}
 
 
-class Graph:
+class Site:
+    """Where a layer stands: the sizes of its own axes."""
+
+    def __init__(self, name: str, sizes: Mapping[str, int]) -> None:
+        self.name, self.sizes = name, sizes
+
+    def size(self, local: str) -> int:
+        """Size of a local axis."""
+        return self.sizes[f"{self.name}.{local}"]
+
+
+class Network:
     """The layers in their order, and where their tensors are in a model (`root`)."""
 
     def __init__(self, root: nn.Module, spec: Mapping[str, Any]) -> None:
-        self.input = spec["inputs"][0]
         self.constants = Constants(spec["constants"])
         self.places = {place: self._parts(root, parts) for place, parts in spec["parts"].items()}
-        self.blocks: list[Any] = [_block(block) for block in spec["blocks"]]
+        blocks = [_block(block) for block in spec["blocks"]]
+        named = {
+            f"{block.name}.{layer.name}": f"{block.owner}.{layer.name}" for block in blocks for layer in block.layers
+        }
+        self.graph = Graph(blocks, spec["inputs"], {key: Site(place, spec["sizes"]) for key, place in named.items()})
         self.outputs = [tuple(pair) for pair in spec["outputs"]]
-        names = [f"{block.name}.{layer.name}" for block in self.blocks for layer in block.layers]
-        self.cache_index = {name: i for i, name in enumerate(n for n in names if n in spec["cached"])}
+        self.cache_index = {name: i for i, name in enumerate(n for n in named if n in spec["cached"])}
         self.learned_positions = bool(spec["learned_positions"])
 
     def _parts(self, root: nn.Module, parts: Mapping[str, Any]) -> dict[str, Part]:
         return {name: PARTS[spec["part"]](root, self.constants, spec) for name, spec in parts.items()}
 
-    def run(self, inputs: Mapping[str, Tensor], ctx: CachedContext) -> dict[str, Tensor]:
+    def run(self, ctx: CachedContext) -> dict[str, Tensor]:
         """All outputs by name."""
-        left: dict[str, Any] = {}
-        current: Any = inputs[self.input]
-        device = current.device
-        for block in self.blocks:
-            x = entered = _entering(block, left, current)
-            for layer in block.layers:
-                ctx.place = f"{block.name}.{layer.name}"
-                m = Parts(self.places[f"{block.owner}.{layer.name}"], device)
-                source = entered if layer.source == "block" else x
-                x, entered = run_layer(m, layer, source, x, ctx), source
-            current = left[block.name] = x
+        device = next(iter(ctx.inputs.values())).device
+        left = walk(ctx, lambda block, layer: Parts(self.places[f"{block.owner}.{layer.name}"], device))
         return {name: left[block] for name, block in self.outputs}
 
 
@@ -281,8 +301,8 @@ class ArchtoolModel(PreTrainedModel):
         spec = config.archtool["graph"]
         for name, (dtype, shape) in spec["tensors"].items():
             _register(self, name, dtype, shape)
-        self._graph = Graph(self, spec)
-        self.main_input_name = self._graph.input
+        self._network = Network(self, spec)
+        self.main_input_name = spec["inputs"][0]
         self.post_init()
 
     def _init_weights(self, module: nn.Module) -> None:
@@ -298,6 +318,9 @@ class ArchtoolModel(PreTrainedModel):
         attention_mask: Tensor | None = None,
         token_type_ids: Tensor | None = None,
         pixel_values: Tensor | None = None,
+        past_values: Tensor | None = None,
+        decoder_input_ids: Tensor | None = None,
+        decoder_attention_mask: Tensor | None = None,
         position_ids: Tensor | None = None,
         past_key_values: Cache | None = None,
         use_cache: bool | None = None,
@@ -314,19 +337,22 @@ class ArchtoolModel(PreTrainedModel):
             "attention_mask": attention_mask,
             "token_type_ids": token_type_ids,
             "pixel_values": pixel_values,
+            "past_values": past_values,
+            "decoder_input_ids": decoder_input_ids,
+            "decoder_attention_mask": decoder_attention_mask,
         }
         inputs = {name: value for name, value in given.items() if value is not None}
-        index = self._graph.cache_index
+        index = self._network.cache_index
         if past_key_values is None and use_cache and index:
             past_key_values = DynamicCache()
-        ctx = CachedContext(inputs, past_key_values if index else None, index)
+        ctx = CachedContext(self._network.graph, inputs, past_key_values if index else None, index)
         self._check_positions(position_ids, ctx)
-        named = {OUTPUT_NAMES.get(name, name): value for name, value in self._graph.run(inputs, ctx).items()}
+        named = {OUTPUT_NAMES.get(name, name): value for name, value in self._network.run(ctx).items()}
         out = ArchtoolOutput(**named, past_key_values=past_key_values)
         return out.to_tuple() if return_dict is False else out
 
     def _check_positions(self, position_ids: Tensor | None, ctx: CachedContext) -> None:
-        if position_ids is None or not self._graph.learned_positions:
+        if position_ids is None or not self._network.learned_positions:
             return
         if not torch.equal(position_ids, ctx.positions.expand_as(position_ids)):
             raise ValueError("this model counts positions from the first token: pad on the right, not on the left")

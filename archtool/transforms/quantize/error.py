@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from math import prod
 
 from archtool.model.ahead import ahead
 from archtool.model.checkpoint import Checkpoint
@@ -19,8 +20,8 @@ def relative_errors(before: Checkpoint, after: Checkpoint) -> dict[str, float]:
 
 def relative_error(original: Lazy, decoded: Lazy) -> float:
     """The relative error of one tensor; 0 for a tensor of zeros."""
-    count, columns = original.shape[0], original.shape[-1]
-    step = max(1, BLOCK_NUMEL // max(1, columns)) if by_rows(original) and by_rows(decoded) else count
+    count, columns = original.shape[0], max(1, prod(original.shape[1:]))
+    step = max(1, BLOCK_NUMEL // columns) if by_rows(original) and by_rows(decoded) else max(1, count)
     starts = range(0, count, step)
     difference = energy = 0.0
     for off, size in ahead(partial(_sums, original, decoded, start, min(start + step, count)) for start in starts):

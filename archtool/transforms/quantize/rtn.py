@@ -1,7 +1,7 @@
 """Round-to-nearest: each weight to the nearest point of its row's (or group's) integer grid, no data needed.
 
-The baseline of all weight quantization. Linear weights and look-up tables are encoded; norms, biases and positions
-stay. Where a group does not divide a width, a smaller power of two is taken, then 8 bits per row; every such
+The baseline of all weight quantization. Linear weights, kernels and look-up tables are encoded; norms, biases and
+positions stay. Where a group does not divide a width, a smaller power of two is taken, then 8 bits per row; every such
 fallback is noted.
 """
 
@@ -13,7 +13,7 @@ from dataclasses import replace
 from archtool.ir.architecture import Architecture
 from archtool.ir.edit import Edit, Encode
 from archtool.ir.encodings import Affine
-from archtool.ir.parts import Linear, Table
+from archtool.ir.parts import Conv, Linear, Table
 from archtool.ir.table import shape, stored
 from archtool.transforms.units import protected_tensors
 
@@ -23,7 +23,7 @@ def candidates(arch: Architecture, tables: bool = True) -> tuple[str, ...]:
     found: dict[str, None] = {}
     for place in arch.places:
         for part in place.parts:
-            if isinstance(part, Linear) or (tables and isinstance(part, Table)):
+            if isinstance(part, Linear | Conv) or (tables and isinstance(part, Table)):
                 tied = getattr(part, "tie", "")
                 found[f"{tied}.weight" if tied else f"{place.name}.{part.name}.weight"] = None
     return tuple(found)
