@@ -56,6 +56,14 @@ def followed(
     return replace(arch, blocks=blocks, sizes=tuple(table.items()))
 
 
+def pooled_by(arch: Architecture, op: Operator, **sizes: int) -> Architecture:
+    """The model with ``op`` in place of its mean pool."""
+    table = dict(arch.sizes)
+    head = _block("head", ((Layer("pool", op, residual=False), sizes), (arch.block("head").layers[-1], {})), table)
+    blocks = tuple(head if block.name == "head" else block for block in arch.blocks)
+    return replace(arch, blocks=blocks, sizes=tuple(table.items()))
+
+
 def model(
     inputs: tuple[str, ...], stem: Sized, blocks: Sequence[Sequence[Sized]], sizes: Mapping[str, int],
     facts: Mapping[str, int],
