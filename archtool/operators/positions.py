@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 class Positions(Operator):
     """``x + table``; the table's axis ``positions`` is as long as the sequence."""
 
-    kind: ClassVar[str] = "pos.abs"
+    kind: ClassVar[str] = "pos.learned"
     local_axes: ClassVar[Mapping[str, frozenset[str]]] = {"positions": frozenset()}
     constraints: ClassVar[tuple[str, ...]] = ("as many tokens as positions",)
     cost_form: ClassVar[str] = "0"
