@@ -33,6 +33,8 @@ OPERATORS: Table = {
     "head.pool": ("archtool.operators.pool:Pool", "one vector from many tokens"),
     "mix.conv": ("archtool.operators.conv:GridConv", "convolution on the grid of tokens"),
     "stem.conv": ("archtool.operators.conv_stem:ConvStem", "convolution on the pixels"),
+    "mix.conv.dw": ("archtool.operators.depthwise:DepthwiseConv", "a kernel per channel, on the grid or a sequence"),
+    "down.conv": ("archtool.operators.down_conv:DownConv", "strided convolution between stages"),
     "mix.pool": ("archtool.operators.grid_pool:GridPool", "mean or maximum of the neighbours on the grid"),
     "pos.learned": ("archtool.operators.positions:Positions", "a learned table of positions, added anywhere"),
     "stem.point": ("archtool.operators.point_stem:PointStem", "points, or a conditioning vector, as tokens"),

@@ -30,6 +30,12 @@ def alone(op: Operator, **sizes: int) -> Sized:
     return Layer("op", op, residual=False), sizes
 
 
+def several(*layers: Sized) -> list[Sized]:
+    """One residual branch of several layers; the last carries the residual and a gain."""
+    *inner, (last, sizes) = [(replace(layer, name=f"op{i}"), sizes) for i, (layer, sizes) in enumerate(layers)]
+    return [*inner, (replace(last, residual=True, scale=True, since="op0"), sizes)]
+
+
 def in_text(*blocks: Sequence[Sized], width: int = 16, sizes: Mapping[str, int] | None = None) -> Architecture:
     """Token ids → stem → blocks of layers → heads; ``sizes`` are those of axes that no layer owns."""
     stem: Sized = Layer("tokens", TokenStem(), residual=False), {}
