@@ -33,9 +33,13 @@ OPERATORS: Table = {
     "stem.patch": ("archtool.operators.patch_stem:PatchStem", "image patches with extra tokens"),
     "head.lm": ("archtool.operators.lm_head:LmHead", "logits over the vocabulary"),
     "head.dense": ("archtool.operators.dense:Dense", "one linear layer with an activation"),
+    "head.seqpool": ("archtool.operators.seq_pool:SeqPool", "mean of the tokens, weighted by learned scores"),
     "head.pool": ("archtool.operators.pool:Pool", "one vector from many tokens"),
     "mix.conv": ("archtool.operators.conv:GridConv", "convolution on the grid of tokens"),
     "stem.conv": ("archtool.operators.conv_stem:ConvStem", "convolution on the pixels"),
+    "mix.conv.dw": ("archtool.operators.depthwise:DepthwiseConv", "a kernel per channel, on the grid or a sequence"),
+    "down.conv": ("archtool.operators.down_conv:DownConv", "strided convolution between stages"),
+    "mix.pool": ("archtool.operators.grid_pool:GridPool", "mean or maximum of the neighbours on the grid"),
     "stem.point": ("archtool.operators.point_stem:PointStem", "points, or a conditioning vector, as tokens"),
     "mix.fft.global": ("archtool.operators.fft_gate:SpectralGate", "a learned filter on the tokens' spectrum"),
     "mix.fft.fno": ("archtool.operators.fno:FourierModes", "channel mixing on the lowest frequencies"),
@@ -50,7 +54,6 @@ CONSTRUCTS: Table = {
     "norm.rms": ("archtool.constructs.norms:RmsNorms", "RMSNorm"),
     "norm.bn": ("archtool.constructs.norms:BatchNorms", "BatchNorm with running statistics, GroupNorm of one group"),
     "norm.qk": ("archtool.constructs.norms:QueryKeyNorms", "a norm on each head's queries and keys"),
-    "pos.abs": ("archtool.constructs.positions:Absolute", "a learned table of positions"),
     "pos.rope": ("archtool.constructs.positions:Rotated", "rotary positions"),
     "pos.none": (
         "archtool.constructs.positions:NoPositions",
@@ -74,6 +77,10 @@ STEPS: Table = {
     "extract": ("archtool.run.steps.extract:Extract", "Cut a submodel out of a nested checkpoint."),
 }
 
+ZOO: Table = {
+    "cct": ("archtool.zoo.cct:architecture", "compact convolutional transformer"),
+}
+
 TRANSFORMS: Table = {}
 
 SEARCHERS: Table = {}
@@ -92,6 +99,7 @@ REPORT_PANELS: Table = {}
 BUILTINS: Mapping[str, Table] = {
     "families": FAMILIES,
     "operators": OPERATORS,
+    "zoo": ZOO,
     "constructs": CONSTRUCTS,
     "steps": STEPS,
     "transforms": TRANSFORMS,
