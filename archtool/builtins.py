@@ -14,6 +14,7 @@ FAMILIES: Table = {
     "distilbert": ("archtool.families.distilbert:DistilBert", "DistilBERT"),
     "vit": ("archtool.families.vit:Vit", "Vision Transformer, Hugging Face names"),
     "deit": ("archtool.families.deit:Deit", "DeiT with class and distillation heads, Hugging Face names"),
+    "swin": ("archtool.families.swin:Swin", "Swin Transformer"),
     "timm_vit": ("archtool.families.timm_vit:TimmVit", "ViT and DeiT with timm's names"),
     "segformer": ("archtool.families.segformer:Segformer", "SegFormer, classifier and segmentation"),
     "pvt_v2": ("archtool.families.pvt_v2:PvtV2", "PVT v2, strided and linear"),
@@ -25,15 +26,22 @@ FAMILIES: Table = {
 
 OPERATORS: Table = {
     "mix.attn": ("archtool.operators.attention:Attention", "softmax self-attention"),
+    "mix.attn.window": ("archtool.operators.window_attention:WindowAttention", "(shifted) window attention"),
     "ffn.mlp": ("archtool.operators.mlp:Mlp", "two-layer perceptron"),
     "ffn.glu": ("archtool.operators.glu:Glu", "gated perceptron"),
+    "pos.abs": ("archtool.operators.positions:Positions", "learned positions, added to the stream"),
+    "down.merge": ("archtool.operators.patch_merging:PatchMerging", "a square of neighbours becomes one token"),
     "stem.token": ("archtool.operators.token_stem:TokenStem", "token, position and segment tables"),
     "stem.patch": ("archtool.operators.patch_stem:PatchStem", "image patches with extra tokens"),
     "head.lm": ("archtool.operators.lm_head:LmHead", "logits over the vocabulary"),
     "head.dense": ("archtool.operators.dense:Dense", "one linear layer with an activation"),
+    "head.seqpool": ("archtool.operators.seq_pool:SeqPool", "mean of the tokens, weighted by learned scores"),
     "head.pool": ("archtool.operators.pool:Pool", "one vector from many tokens"),
     "mix.conv": ("archtool.operators.conv:GridConv", "convolution on the grid of tokens"),
     "stem.conv": ("archtool.operators.conv_stem:ConvStem", "convolution on the pixels"),
+    "mix.conv.dw": ("archtool.operators.depthwise:DepthwiseConv", "a kernel per channel, on the grid or a sequence"),
+    "down.conv": ("archtool.operators.down_conv:DownConv", "strided convolution between stages"),
+    "mix.pool": ("archtool.operators.grid_pool:GridPool", "mean or maximum of the neighbours on the grid"),
     "stem.point": ("archtool.operators.point_stem:PointStem", "points, or a conditioning vector, as tokens"),
     "mix.fft.global": ("archtool.operators.fft_gate:SpectralGate", "a learned filter on the tokens' spectrum"),
     "mix.fft.fno": ("archtool.operators.fno:FourierModes", "channel mixing on the lowest frequencies"),
@@ -53,7 +61,6 @@ CONSTRUCTS: Table = {
     "norm.rms": ("archtool.constructs.norms:RmsNorms", "RMSNorm"),
     "norm.bn": ("archtool.constructs.norms:BatchNorms", "BatchNorm with running statistics, GroupNorm of one group"),
     "norm.qk": ("archtool.constructs.norms:QueryKeyNorms", "a norm on each head's queries and keys"),
-    "pos.abs": ("archtool.constructs.positions:Absolute", "a learned table of positions"),
     "pos.rope": ("archtool.constructs.positions:Rotated", "rotary positions"),
     "pos.none": (
         "archtool.constructs.positions:NoPositions",
@@ -77,6 +84,10 @@ STEPS: Table = {
     "extract": ("archtool.run.steps.extract:Extract", "Cut a submodel out of a nested checkpoint."),
 }
 
+ZOO: Table = {
+    "cct": ("archtool.zoo.cct:architecture", "compact convolutional transformer"),
+}
+
 TRANSFORMS: Table = {}
 
 SEARCHERS: Table = {}
@@ -95,6 +106,7 @@ REPORT_PANELS: Table = {}
 BUILTINS: Mapping[str, Table] = {
     "families": FAMILIES,
     "operators": OPERATORS,
+    "zoo": ZOO,
     "constructs": CONSTRUCTS,
     "steps": STEPS,
     "transforms": TRANSFORMS,

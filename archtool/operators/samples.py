@@ -30,6 +30,12 @@ def alone(op: Operator, **sizes: int) -> Sized:
     return Layer("op", op, residual=False), sizes
 
 
+def several(*layers: Sized) -> list[Sized]:
+    """One residual branch of several layers; the last carries the residual and a gain."""
+    *inner, (last, sizes) = [(replace(layer, name=f"op{i}"), sizes) for i, (layer, sizes) in enumerate(layers)]
+    return [*inner, (replace(last, residual=True, scale=True, since="op0"), sizes)]
+
+
 def in_text(*blocks: Sequence[Sized], width: int = 16, sizes: Mapping[str, int] | None = None) -> Architecture:
     """Token ids → stem → blocks of layers → heads; ``sizes`` are those of axes that no layer owns."""
     stem: Sized = Layer("tokens", TokenStem(), residual=False), {}
@@ -61,6 +67,14 @@ def with_output(arch: Architecture, name: str, op: Operator, source: str) -> Arc
     """The model with one more output, the operator alone on what leaves block ``source``."""
     block = Block(name, (Layer("op", op, residual=False),), inputs=(source,))
     return replace(arch, blocks=(*arch.blocks, block), outputs=(*arch.outputs, (name, name)))
+
+
+def pooled_by(arch: Architecture, op: Operator, **sizes: int) -> Architecture:
+    """The model with ``op`` in place of its mean pool."""
+    table = dict(arch.sizes)
+    head = _block("head", ((Layer("pool", op, residual=False), sizes), (arch.block("head").layers[-1], {})), table)
+    blocks = tuple(head if block.name == "head" else block for block in arch.blocks)
+    return replace(arch, blocks=blocks, sizes=tuple(table.items()))
 
 
 def model(

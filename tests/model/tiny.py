@@ -30,6 +30,11 @@ CONFIGS = {
         image_size=8, patch_size=4, num_channels=3, hidden_act="gelu", layer_norm_eps=1e-12,
         architectures=["DeiTForImageClassificationWithTeacher"], id2label={"0": "a", "1": "b", "2": "c", "3": "d"},
     ),
+    "swin": dict(
+        model_type="swin", image_size=24, patch_size=2, num_channels=3, embed_dim=12, depths=[2, 3], num_heads=[2, 3],
+        window_size=4, mlp_ratio=2.0, hidden_act="gelu", use_absolute_embeddings=True,
+        architectures=["SwinForImageClassification"], id2label={"0": "a", "1": "b", "2": "c", "3": "d"},
+    ),
     "timm_vit": dict(
         architecture="vit_tiny_patch16_224", num_classes=4, model_args={"num_heads": 4, "img_size": 8, "patch_size": 4},
     ),
