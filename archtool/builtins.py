@@ -25,6 +25,9 @@ FAMILIES: Table = {
 OPERATORS: Table = {
     "mix.attn": ("archtool.operators.attention:Attention", "softmax self-attention"),
     "mix.ssm": ("archtool.operators.ssm:Ssm", "selective state space (Mamba block) with scan orders"),
+    "mix.rnn": ("archtool.operators.rnn:Lstm", "long short-term memory along the tokens"),
+    "mix.attn.linear": ("archtool.operators.linear_attention:LinearAttention", "linear attention: elu, cosFormer, Performer"),
+    "mix.retention": ("archtool.operators.retention:Retention", "retention: weights that fall with the distance"),
     "ffn.mlp": ("archtool.operators.mlp:Mlp", "two-layer perceptron"),
     "ffn.glu": ("archtool.operators.glu:Glu", "gated perceptron"),
     "stem.token": ("archtool.operators.token_stem:TokenStem", "token, position and segment tables"),
