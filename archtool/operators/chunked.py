@@ -22,13 +22,10 @@ def chunked(
 ) -> tuple[Tensor, Tensor]:
     """Outputs (B, H, T, V) and the last state; ``decay_H`` is each head's γ."""
     import torch
-    import torch.nn.functional as F
 
+    if torch.compiler.is_exporting():
+        return _exported(q_BHTF, k_BHTF, v_BHTV, decay_H, state_BHFV)
     tokens = q_BHTF.shape[2]
-    if torch.compiler.is_exporting():  # any length: whole chunks, and nobody reads the state
-        padded = (F.pad(t, (0, 0, 0, -tokens % CHUNK)) for t in (q_BHTF, k_BHTF, v_BHTV))
-        out_BHTV, state_BHFV = _whole(*padded, decay_H, state_BHFV, CHUNK)
-        return out_BHTV[:, :, :tokens], state_BHFV
     made, whole = [], tokens - tokens % CHUNK
     for start, stop, length in ((0, whole, CHUNK), (whole, tokens, tokens - whole)):
         if stop > start:
@@ -57,6 +54,20 @@ def _whole(
     (state_BHFV,), before_BCHFV = steps(step, (state_BHFV,), (added_BHCFV.transpose(1, 2),))
     far_BHCLV = (q * base_H111 ** (1 + at_L[:, None])) @ before_BCHFV.transpose(1, 2)
     return (near_BHCLV + far_BHCLV).flatten(2, 3), state_BHFV
+
+
+def _exported(
+    q_BHTF: Tensor, k_BHTF: Tensor, v_BHTV: Tensor, decay_H: Tensor, state_BHFV: Tensor
+) -> tuple[Tensor, Tensor]:
+    """One token after the other, as a loop of the graph."""
+
+    def step(carry: tuple[Tensor, ...], token: tuple[Tensor, ...]) -> tuple[tuple[Tensor, ...], Tensor]:
+        q_BHF, k_BHF, v_BHV = token
+        state_BHFV = decay_H[:, None, None] * carry[0] + k_BHF[..., None] * v_BHV[..., None, :]
+        return (state_BHFV,), (q_BHF[..., None] * state_BHFV).sum(2)
+
+    (state_BHFV,), out_BTHV = steps(step, (state_BHFV,), tuple(t.transpose(1, 2) for t in (q_BHTF, k_BHTF, v_BHTV)))
+    return out_BTHV.transpose(1, 2), state_BHFV
 
 
 def chunked_macs(tokens: int, features: int, values: int) -> int:

@@ -65,7 +65,6 @@ class Lstm(Operator):
         import torch
 
         gates_BTG, real = m.input(x), real_tokens(ctx, x)
-        none_BH = x.new_zeros(len(x), gates_BTG.shape[-1] // 4)
         streams = (gates_BTG,) if real is None else (gates_BTG, real)
 
         def step(carry: tuple[Tensor, ...], token: Sequence[Tensor]) -> tuple[tuple[Tensor, ...], Tensor]:
@@ -75,11 +74,17 @@ class Lstm(Operator):
             return after, after[0]
 
         if self.reverse:
-            _, hidden_BTH = steps(step, (none_BH, none_BH), tuple(s.flip(1) for s in streams))
+            _, hidden_BTH = steps(step, _start(gates_BTG), tuple(s.flip(1) for s in streams))
             return m.leave(hidden_BTH.flip(1))
-        state, hidden_BTH = steps(step, ctx.swap(lambda: (none_BH, none_BH)), streams)
+        state, hidden_BTH = steps(step, ctx.swap(lambda: _start(gates_BTG)), streams)
         ctx.store(state)
         return m.leave(hidden_BTH)
+
+
+def _start(gates_BTG: Tensor) -> tuple[Tensor, Tensor]:
+    """Hidden and cell state before the first token."""
+    batch, _, gates = gates_BTG.shape
+    return gates_BTG.new_zeros(batch, gates // 4), gates_BTG.new_zeros(batch, gates // 4)
 
 
 def _cell(gates_BG: Tensor, cell_BH: Tensor) -> tuple[Tensor, Tensor]:
