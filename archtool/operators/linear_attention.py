@@ -63,6 +63,8 @@ class LinearAttention(Operator):
     out_bias: bool = True
 
     def __post_init__(self) -> None:
+        if self.feature == "elu":  # elu(0) + 1 is 1: a query and key dimension counts even where it is zero
+            object.__setattr__(self, "local_axes", {**self.local_axes, "qk": frozenset()})
         if self.feature not in FEATURES:
             raise ValueError(f"feature {self.feature!r} is none of {', '.join(FEATURES)}")
         if (self.feature == "performer") != (self.features > 0):
@@ -86,12 +88,6 @@ class LinearAttention(Operator):
             dims, roles = (dim(self.features), site.dim("qk")), (Role.ELEMENTWISE, Role.CONSUMES)
             parts.append(Vector("omega", dims, roles, "orthogonal", Kind.BUFFER))
         return (*parts, self.norm.part("norm", values)) if self.norm else tuple(parts)
-
-    def refuses(self, axis: str, keep: Any) -> str:
-        """A dimension that is zero still counts under elu."""
-        if self.feature == "elu" and axis.endswith(".qk"):
-            return "elu(0) + 1 is 1: a query and key dimension counts even where it is zero"
-        return ""
 
     def width(self, site: Site) -> int:
         """Features of one head."""

@@ -68,20 +68,18 @@ def check_gradient(arch):
 
 
 def selectable(arch):
-    """Axes that some tensor carries and that nothing looks up, states as fixed or refuses."""
+    """Axes that some tensor produces and that nothing looks up or states as fixed."""
     fixed = {
         p.site.axis(local) for p in arch.places if p.layer.op
         for local, edits in p.layer.op.local_axes.items() if "select" not in edits
-    } | {"channels"}  # fmt: skip
+    }  # fmt: skip
+    roles = {}
     for claim in claims(arch):
-        looked_up = (d for d, role in zip(claim.spec.dims, claim.spec.roles, strict=True) if role is Role.INDEX)
-        fixed |= {axis for d in looked_up for axis in d.axes()}
-    fixed |= {a for a in axes(arch) for p in arch.places if p.layer.op and p.layer.op.refuses(a, _half(arch, a))}
-    return [a for a in axes(arch) if arch.size[a] > 1 and a not in fixed]
-
-
-def _half(arch, axis):
-    return tuple(range(1, arch.size[axis], 2))
+        for d, role in zip(claim.spec.dims, claim.spec.roles, strict=True):
+            for axis in d.axes():
+                roles.setdefault(axis, set()).add(role)
+    free = (a for a in axes(arch) if Role.INDEX not in roles[a] and roles[a] != {Role.CONSUMES})
+    return [a for a in free if arch.size[a] > 1 and a not in fixed]
 
 
 def check_masked(arch):
@@ -95,7 +93,7 @@ def check_masked(arch):
 
 def _equal(checkpoint, chosen):
     arch = checkpoint.architecture
-    keep = {a: _half(arch, a) for a in chosen}
+    keep = {a: tuple(range(1, arch.size[a], 2)) for a in chosen}
     edit = Edit("check", tuple(Select(Selection(a, k)) for a, k in keep.items()))
     feed = reference_inputs(arch)
     with torch.no_grad():
