@@ -20,11 +20,16 @@ FAMILIES: Table = {
     "gemma2": ("archtool.families.gemma2:Gemma2", "Gemma-2"),
     "phi3": ("archtool.families.phi3:Phi3", "Phi-3, Phi-4"),
     "gpt2": ("archtool.families.gpt2:Gpt2", "GPT-2"),
+    "mamba": ("archtool.families.mamba:Mamba", "Mamba"),
 }
 
 OPERATORS: Table = {
     "mix.attn": ("archtool.operators.attention:Attention", "softmax self-attention"),
     "mix.attn.window": ("archtool.operators.window_attention:WindowAttention", "(shifted) window attention"),
+    "mix.ssm": ("archtool.operators.ssm:Ssm", "selective state space (Mamba block) with scan orders"),
+    "mix.rnn": ("archtool.operators.rnn:Lstm", "long short-term memory along the tokens"),
+    "mix.attn.linear": ("archtool.operators.linear_attention:LinearAttention", "linear attention: elu, cosFormer, Performer"),
+    "mix.retention": ("archtool.operators.retention:Retention", "retention: weights that fall with the distance"),
     "ffn.mlp": ("archtool.operators.mlp:Mlp", "two-layer perceptron"),
     "ffn.glu": ("archtool.operators.glu:Glu", "gated perceptron"),
     "pos.abs": ("archtool.operators.positions:Positions", "learned positions, added to the stream"),
