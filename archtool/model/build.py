@@ -18,6 +18,7 @@ from archtool.ir.parts import Kind, Part
 from archtool.ir.table import stored
 from archtool.model.context import Context, Graph, State
 from archtool.model.primitives import primitive
+from archtool.operators.sincos import sincos_table
 
 
 class LayerModule(nn.Module):
@@ -172,4 +173,6 @@ def _shape_of(model: Model, name: str) -> torch.Size:
 def _initial(kind: str, shape: torch.Size, std: float, generator: torch.Generator) -> Tensor:
     if kind == "normal":
         return torch.empty(shape).normal_(0.0, std, generator=generator)
+    if kind == "sincos":
+        return sincos_table(*shape)
     return torch.zeros(shape) if kind == "zeros" else torch.ones(shape)
