@@ -23,6 +23,8 @@ FAMILIES: Table = {
 
 OPERATORS: Table = {
     "mix.attn": ("archtool.operators.attention:Attention", "softmax self-attention"),
+    "mix.attn.relbias": ("archtool.operators.biased_attention:BiasedAttention", "with a bias per relative position"),
+    "mix.attn.cross": ("archtool.operators.cross_attention:CrossAttention", "softmax attention to another stream"),
     "ffn.mlp": ("archtool.operators.mlp:Mlp", "two-layer perceptron"),
     "ffn.glu": ("archtool.operators.glu:Glu", "gated perceptron"),
     "stem.token": ("archtool.operators.token_stem:TokenStem", "token, position and segment tables"),
