@@ -19,12 +19,14 @@ FAMILIES: Table = {
     "gemma2": ("archtool.families.gemma2:Gemma2", "Gemma-2"),
     "phi3": ("archtool.families.phi3:Phi3", "Phi-3, Phi-4"),
     "gpt2": ("archtool.families.gpt2:Gpt2", "GPT-2"),
+    "mamba": ("archtool.families.mamba:Mamba", "Mamba"),
 }
 
 OPERATORS: Table = {
     "mix.attn": ("archtool.operators.attention:Attention", "softmax self-attention"),
     "mix.attn.relbias": ("archtool.operators.biased_attention:BiasedAttention", "with a bias per relative position"),
     "mix.attn.cross": ("archtool.operators.cross_attention:CrossAttention", "softmax attention to another stream"),
+    "mix.ssm": ("archtool.operators.ssm:Ssm", "selective state space (Mamba block) with scan orders"),
     "ffn.mlp": ("archtool.operators.mlp:Mlp", "two-layer perceptron"),
     "ffn.glu": ("archtool.operators.glu:Glu", "gated perceptron"),
     "stem.token": ("archtool.operators.token_stem:TokenStem", "token, position and segment tables"),

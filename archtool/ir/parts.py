@@ -40,7 +40,7 @@ class TensorSpec:
         dims: one `Dim` per tensor dimension.
         roles: one `Role` per tensor dimension.
         kind: parameter, buffer or derived.
-        init: ``"normal"``, ``"zeros"``, ``"ones"`` or ``"sincos"`` (a position table): the value before training.
+        init: ``"normal"``, ``"zeros"``, ``"ones"``, ...: the value before training (`model.initial` has the kinds).
         storage: full name of the tensor that holds the values (differs from ``name`` when tied).
         encodable: whether its module computes with an encoded form.
     """
