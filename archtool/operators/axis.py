@@ -1,4 +1,4 @@
-"""Mixing along a chosen axis: the tokens of a sample are a table, and the mixers after this one run along some axes of it.
+"""Mixing along a chosen axis: the tokens of a sample are a table, and the mixers after this run along some of its axes.
 
 Source: Zhang and Yan 2023 (Crossformer: time, then variates), Liu et al. 2024 (iTransformer), Ho et al. 2019 (axial
 attention). The table is the grid of the tokens: (variates, patches) of a series, (rows, columns) of an image,
@@ -58,7 +58,7 @@ class AlongAxes(Operator):
             attention = branch(Attention(scale=0.5), kv=2, group=1, qk=4, v=4)
             return [[alone(cls(before=before, now=now))], [attention], [alone(cls(before=now, now=before))]]
 
-        return on_series(*inside((1,), (0,))), on_image(*inside((0, 1), (0,)), image=12, patch=3)
+        return on_series(*inside((1,), (0,))), on_image(*inside((0, 1), (1,)), image=12, patch=3)
 
     def forward(self, m: Any, x: Tensor, ctx: Any) -> Tensor:
         """(B × sequences, T, D) → (B × other sequences, other T, D)."""

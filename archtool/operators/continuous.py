@@ -106,7 +106,7 @@ class Continuous(Operator):
         """(B × sequences, T, D) beside (B, T, K) → (B × sequences, T, D)."""
         import torch
 
-        x_BTD, at_BTK = x
+        at_BTK = x[1]
         if self.form == "fourier":
             angles = (at_BTK.unsqueeze(-1) * m.frequency).flatten(2)
             features = torch.cat((torch.sin(angles), torch.cos(angles)), dim=-1)

@@ -26,20 +26,20 @@ class Forecast(Operator):
 
     Attributes:
         variates: how many a sample has.
-        tokens: tokens of a variate that enter.
-        pool: ``""`` (all of them, one after another), ``"mean"``, ``"max"`` or ``"first"``.
+        tokens: tokens of a variate that enter, where there is no pool.
+        pool: ``""`` (all tokens, one after another), ``"mean"``, ``"max"`` or ``"first"``.
         shared: one projection for all variates, else one for each.
     """
 
     kind: ClassVar[str] = "head.forecast"
-    linear_in_length: ClassVar[bool] = True
+    on_grid: ClassVar[bool] = True
     cost_form: ClassVar[str] = "T D horizon, or variates D horizon with a pool"
-    constraints: ClassVar[tuple[str, ...]] = ("as many variates and tokens of each as stated",)
+    constraints: ClassVar[tuple[str, ...]] = ("tokens on a grid of as many variates, and tokens of each, as stated",)
     local_axes: ClassVar[Mapping[str, frozenset[str]]] = {"horizon": frozenset()}
     papers: ClassVar[tuple[int, ...]] = (23, 137, 178)
 
     variates: int
-    tokens: int
+    tokens: int = 0
     pool: str = ""
     shared: bool = True
 
@@ -65,14 +65,14 @@ class Forecast(Operator):
         """See `Operator.samples`."""
         from archtool.operators.samples import forecaster
 
-        settings: tuple[dict[str, Any], ...] = ({}, {"pool": "mean"}, {"pool": "max", "shared": False})
-        return tuple(forecaster(head=cls(variates=3, tokens=6, **said)) for said in settings)
+        whole, apart = cls(variates=3, tokens=6), cls(variates=3, tokens=6, shared=False)
+        return tuple(forecaster(head=head) for head in (whole, apart, cls(variates=3, pool="max")))
 
     def forward(self, m: Any, x: Tensor, ctx: Any) -> Tensor:
         """(B × V, T, D) or (B, V × T, D) → (B, horizon, V)."""
         import torch
 
-        vectors_BVE = pooled(table(x, self.variates, self.tokens), self.pool)
+        vectors_BVE = pooled(table(x, ctx.flow.grid), self.pool)
         if self.shared:
             return m.proj(vectors_BVE).transpose(1, 2)
         return torch.stack([getattr(m, f"proj{i}")(vectors_BVE[:, i]) for i in range(self.variates)], dim=2)

@@ -47,7 +47,7 @@ class ResidualAttention(Attention):
         first = branch(cls(scale=0.5, causal=True), kv=2, group=1, qk=4, v=4)
         return (in_text([first], [branch(cls(scale=0.5, causal=True, after="b0.op"), kv=2, group=1, qk=4, v=4)]),)
 
-    def _mix(self, q: Tensor, k: Tensor, v: Tensor, ctx: Any) -> Tensor:
+    def _mix(self, m: Any, q: Tensor, k: Tensor, v: Tensor, ctx: Any) -> Tensor:
         import torch
 
         scores = torch.matmul(q, k.transpose(2, 3)) * self.scale

@@ -59,14 +59,13 @@ def on_series(
 
     op = stem or SeriesStem(variates=3, patch=4, stride=4)
     assert isinstance(op, SeriesStem)
-    left = op.patches(ROWS) + len(op.tokens)
-    sized = {"positions": left} if op.positions else {}
+    sized = {"positions": op.patches(ROWS) + len(op.tokens)} if op.positions else {}
     first: Sized = Layer("patches", op, residual=False), sized
     body = blocks or ([branch(Mlp(act="relu"), hidden=8)],)
     arch = model(("past_values",), first, body, {"s0.width": width}, {"series_length": ROWS})
     if op.form != "apart":
         return arch
-    pool = head or VariateHead(variates=op.variates, tokens=left, pool="mean")
+    pool = head or VariateHead(variates=op.variates, pool="mean")
     return _with_layer(arch, "head", "pool", Layer("pool", pool, residual=False))
 
 
@@ -79,7 +78,7 @@ def forecaster(scale: Operator | None = None, head: Operator | None = None) -> A
     first = scale or RevIn(variates=3)
     assert isinstance(first, RevIn)
     last = Layer("restore", replace(first, restore=True, tie="embed.scale" if first.affine else ""), residual=False)
-    future = Layer("future", head or Forecast(variates=3, tokens=6), residual=False)
+    future = Layer("future", head or Forecast(variates=3, pool="mean"), residual=False)
     stem = base.block("embed")
     embed = replace(stem, layers=(Layer("scale", first, residual=False), *stem.layers))
     blocks = (embed, *base.blocks[1:-1], Block("head", (future, last)))

@@ -42,7 +42,6 @@ class SeriesStem(Operator):
     """
 
     kind: ClassVar[str] = "stem.series"
-    linear_in_length: ClassVar[bool] = True
     cost_form: ClassVar[str] = "variates ⌊(T + pad - patch) / stride + 1⌋ patch D"
     constraints: ClassVar[tuple[str, ...]] = ("a series is at least as long as a patch", "as many variates as stated")
     local_axes: ClassVar[Mapping[str, frozenset[str]]] = {"positions": frozenset()}

@@ -22,17 +22,16 @@ class VariateHead(Operator):
 
     Attributes:
         variates: how many a sample has.
-        tokens: tokens of a variate that enter.
         pool: ``""``, ``"mean"``, ``"max"`` or ``"first"``.
     """
 
     kind: ClassVar[str] = "head.variates"
+    on_grid: ClassVar[bool] = True
     linear_in_length: ClassVar[bool] = True
     cost_form: ClassVar[str] = "0"
-    constraints: ClassVar[tuple[str, ...]] = ("as many variates and tokens of each as stated",)
+    constraints: ClassVar[tuple[str, ...]] = ("tokens on a grid of as many variates as stated",)
 
     variates: int
-    tokens: int
     pool: str = ""
 
     def parts(self, site: Site) -> tuple[Part, ...]:
@@ -52,9 +51,9 @@ class VariateHead(Operator):
         """See `Operator.samples`."""
         from archtool.operators.samples import on_series
 
-        return tuple(on_series(head=cls(variates=3, tokens=6, pool=pool)) for pool in ("mean", "max", "first"))
+        return tuple(on_series(head=cls(variates=3, pool=pool)) for pool in ("mean", "max", "first"))
 
     def forward(self, m: Any, x: Tensor, ctx: Any) -> Tensor:
         """See the class."""
-        x_BVTD = table(x, self.variates, self.tokens)
+        x_BVTD = table(x, ctx.flow.grid)
         return pooled(x_BVTD, self.pool).flatten(1) if self.pool else x_BVTD

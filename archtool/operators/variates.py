@@ -5,7 +5,7 @@ Legend: `B` batch, `V` variates, `T` tokens of a variate, `D` width.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from archtool.ir.axes import Dim
@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 POOLS = ("mean", "max", "first")
 
 
-def table(x: Tensor, variates: int, tokens: int) -> Tensor:
+def table(x: Tensor, grid: Sequence[int]) -> Tensor:
     """(B × V, T, D) or (B, V × T, D) → (B, V, T, D), a view."""
-    return x.reshape(-1, variates, tokens, x.shape[-1])
+    return x.reshape(-1, *grid, x.shape[-1])
 
 
 def pooled(x_BVTD: Tensor, pool: str) -> Tensor:

@@ -153,4 +153,4 @@ def check_linear(arch):
 
 
 def _grown(fact, value, n):
-    return value * n // 64 if fact == "image_height" else value
+    return value * n // 64 if fact in ("image_height", "series_length") else value
