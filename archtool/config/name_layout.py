@@ -1,8 +1,9 @@
 """How one row of a name table is written: a family's tensor, several fused or stacked ones, and options.
 
 A row is a name (``model.norm.weight``), or a mapping with one of ``tensor``, ``fuse`` or ``stack`` and the options
-``transpose``, ``rotary``, ``lead`` and ``columns``; what is fused or stacked may be such mappings again. A placeholder such as
-``{i}`` stands for a number. It is bound by the file's tensor name, or by a ``stack`` (or ``fuse``) of one pattern.
+``transpose``, ``rotary``, ``lead`` and ``columns``; what is fused or stacked may be such mappings again. A placeholder
+such as ``{i}`` stands for a number. It is bound by the file's tensor name, or by a ``stack`` (or ``fuse``) of one
+pattern.
 """
 
 from __future__ import annotations

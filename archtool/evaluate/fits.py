@@ -60,6 +60,7 @@ def _check_series(architecture: "Architecture", past_BTV: "Tensor") -> None:
     wanted = sample_shape(architecture, feeds(architecture)["past_values"], given[0])
     if wanted != given:
         raise InputError(
-            f"the data's series have {given[0]} rows of {given[1]} variables; the model takes {wanted[0]} of {wanted[1]}",
+            f"a series of the data has {given[0]} rows and {given[1]} variables; the model takes {wanted[0]} and "
+            f"{wanted[1]}",
             f"--set data.preprocess.length={wanted[0]}; choose the variables with --columns value1=A,value2=B.",
         )
