@@ -34,6 +34,7 @@ OPERATORS: Table = {
     "stem.patch": ("archtool.operators.patch_stem:PatchStem", "image patches with extra tokens"),
     "head.lm": ("archtool.operators.lm_head:LmHead", "logits over the vocabulary"),
     "head.dense": ("archtool.operators.dense:Dense", "one linear layer with an activation"),
+    "head.seqpool": ("archtool.operators.seq_pool:SeqPool", "mean of the tokens, weighted by learned scores"),
     "head.pool": ("archtool.operators.pool:Pool", "one vector from many tokens"),
     "mix.conv": ("archtool.operators.conv:GridConv", "convolution on the grid of tokens"),
     "stem.conv": ("archtool.operators.conv_stem:ConvStem", "convolution on the pixels"),
@@ -52,6 +53,8 @@ OPERATORS: Table = {
     "mix.fft.fno": ("archtool.operators.fno:FourierModes", "channel mixing on the lowest frequencies"),
     "mix.wavelet": ("archtool.operators.wavelet:HaarMixer", "mixing of Haar wavelet bands"),
     "norm.ada": ("archtool.operators.ada_norm:AdaNorm", "a norm whose gain and shift come from a condition"),
+    "mix.pool": ("archtool.operators.grid_pool:GridPool", "mean or maximum of the neighbours on the grid"),
+    "pos.abs": ("archtool.operators.positions:Positions", "learned positions"),
     "act": ("archtool.operators.act:Act", "an activation as a layer"),
     "topo.average": ("archtool.operators.average:Average", "mean of several streams"),
 }
@@ -65,6 +68,10 @@ STEPS: Table = {
     "quantize": ("archtool.run.steps.quantize:Quantize", "Make a checkpoint's numbers smaller."),
     "bench": ("archtool.run.steps.bench:Bench", "Measure latency side by side with the parent."),
     "extract": ("archtool.run.steps.extract:Extract", "Cut a submodel out of a nested checkpoint."),
+}
+
+ZOO: Table = {
+    "cct": ("archtool.zoo.cct:architecture", "compact convolutional transformer"),
 }
 
 TRANSFORMS: Table = {}
@@ -85,6 +92,7 @@ REPORT_PANELS: Table = {}
 BUILTINS: Mapping[str, Table] = {
     "families": FAMILIES,
     "operators": OPERATORS,
+    "zoo": ZOO,
     "steps": STEPS,
     "transforms": TRANSFORMS,
     "searchers": SEARCHERS,

@@ -52,7 +52,8 @@ class AlongAxes(Operator):
     def samples(cls) -> tuple[Architecture, ...]:
         """See `Operator.samples`."""
         from archtool.operators.attention import Attention
-        from archtool.operators.samples import alone, branch, on_image, on_series
+        from archtool.operators.samples import alone, branch, on_image
+        from archtool.operators.series_samples import on_series
 
         def inside(before: tuple[int, ...], now: tuple[int, ...]) -> list[list[Any]]:
             attention = branch(Attention(scale=0.5), kv=2, group=1, qk=4, v=4)

@@ -95,7 +95,7 @@ class Continuous(Operator):
     @classmethod
     def samples(cls) -> tuple[Architecture, ...]:
         """See `Operator.samples`."""
-        from archtool.operators.samples import timed
+        from archtool.operators.series_samples import timed
 
         return (
             timed(cls(coordinates=2, waves=3), variates=3, joint=True),

@@ -63,7 +63,7 @@ class Forecast(Operator):
     @classmethod
     def samples(cls) -> tuple[Architecture, ...]:
         """See `Operator.samples`."""
-        from archtool.operators.samples import forecaster
+        from archtool.operators.series_samples import forecaster
 
         whole, apart = cls(variates=3, tokens=6), cls(variates=3, tokens=6, shared=False)
         return tuple(forecaster(head=head) for head in (whole, apart, cls(variates=3, pool="max")))

@@ -69,7 +69,7 @@ class RevIn(Operator):
     @classmethod
     def samples(cls) -> tuple[Architecture, ...]:
         """See `Operator.samples`."""
-        from archtool.operators.samples import forecaster
+        from archtool.operators.series_samples import forecaster
 
         return (
             forecaster(scale=cls(variates=3, affine=True)),

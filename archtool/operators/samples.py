@@ -17,8 +17,6 @@ from archtool.operators.pool import Pool
 from archtool.operators.token_stem import TokenStem
 
 NORM = NormSpec()
-ROWS = 24
-"""Rows of a series."""
 Sized = tuple[Layer, Mapping[str, int]]
 
 
@@ -44,66 +42,6 @@ def on_image(
     stem: Sized = Layer("patches", PatchStem(patch=(patch, patch), tokens=(), positions=False), residual=False), {}
     facts = {"image_height": image, "image_width": image}
     return model(("pixel_values",), stem, blocks, {"channels": 3, "s0.width": width, **(sizes or {})}, facts)
-
-
-def on_series(
-    *blocks: Sequence[Sized], stem: Operator | None = None, head: Operator | None = None, width: int = 16
-) -> Architecture:
-    """Rows of three variates → patches → blocks of layers → heads; by default six patches of each variate apart.
-
-    ``head`` stands in for the pool before the class head.
-    """
-    from archtool.operators.mlp import Mlp
-    from archtool.operators.series_stem import SeriesStem
-    from archtool.operators.variate_head import VariateHead
-
-    op = stem or SeriesStem(variates=3, patch=4, stride=4)
-    assert isinstance(op, SeriesStem)
-    sized = {"positions": op.patches(ROWS) + len(op.tokens)} if op.positions else {}
-    first: Sized = Layer("patches", op, residual=False), sized
-    body = blocks or ([branch(Mlp(act="relu"), hidden=8)],)
-    arch = model(("past_values",), first, body, {"s0.width": width}, {"series_length": ROWS})
-    if op.form != "apart":
-        return arch
-    pool = head or VariateHead(variates=op.variates, pool="mean")
-    return _with_layer(arch, "head", "pool", Layer("pool", pool, residual=False))
-
-
-def forecaster(scale: Operator | None = None, head: Operator | None = None) -> Architecture:
-    """The model on a series with the scaling of ``norm.revin`` around it and a forecast of five rows."""
-    from archtool.operators.forecast import Forecast
-    from archtool.operators.revin import RevIn
-
-    base = on_series()
-    first = scale or RevIn(variates=3)
-    assert isinstance(first, RevIn)
-    last = Layer("restore", replace(first, restore=True, tie="embed.scale" if first.affine else ""), residual=False)
-    future = Layer("future", head or Forecast(variates=3, pool="mean"), residual=False)
-    stem = base.block("embed")
-    embed = replace(stem, layers=(Layer("scale", first, residual=False), *stem.layers))
-    blocks = (embed, *base.blocks[1:-1], Block("head", (future, last)))
-    sizes = (*((axis, n) for axis, n in base.sizes if not axis.startswith("head.")), ("head.future.horizon", 5))
-    outputs = (("hidden", "final"), ("forecast", "head"))
-    return replace(base, blocks=blocks, sizes=sizes, outputs=outputs)
-
-
-def timed(op: Operator, variates: int, joint: bool, **sizes: int) -> Architecture:
-    """A model on a series, a token a row, whose first layer reads ``past_time_features``."""
-    from archtool.operators.series_stem import SeriesStem
-
-    stem = SeriesStem(variates=variates, patch=1, stride=1, form="joint" if joint else "apart")
-    time: Sized = Layer("time", op, reads=("past_time_features",)), sizes
-    arch = on_series([time], stem=stem)
-    return replace(arch, inputs=("past_values", "past_time_features"))
-
-
-def _with_layer(arch: Architecture, block: str, layer: str, new: Layer) -> Architecture:
-    """The model with one layer replaced."""
-
-    def changed(b: Block) -> Block:
-        return replace(b, layers=tuple(new if b.name == block and x.name == layer else x for x in b.layers))
-
-    return replace(arch, blocks=tuple(map(changed, arch.blocks)))
 
 
 def followed(
@@ -137,6 +75,14 @@ def encoder_decoder(op: Operator, **sizes: int) -> Architecture:
 
 def _tokens() -> Sized:
     return Layer("tokens", TokenStem(), residual=False), {}
+
+
+def pooled_by(arch: Architecture, op: Operator, **sizes: int) -> Architecture:
+    """The model with ``op`` in place of its mean pool."""
+    table = dict(arch.sizes)
+    head = _block("head", ((Layer("pool", op, residual=False), sizes), (arch.block("head").layers[-1], {})), table)
+    blocks = tuple(head if block.name == "head" else block for block in arch.blocks)
+    return replace(arch, blocks=blocks, sizes=tuple(table.items()))
 
 
 def model(

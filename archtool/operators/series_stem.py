@@ -100,7 +100,7 @@ class SeriesStem(Operator):
     @classmethod
     def samples(cls) -> tuple[Architecture, ...]:
         """See `Operator.samples`."""
-        from archtool.operators.samples import on_series
+        from archtool.operators.series_samples import on_series
 
         return (
             on_series(stem=cls(variates=3, patch=4, stride=3, pad=2, tokens=("cls",), positions="learned")),

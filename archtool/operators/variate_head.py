@@ -49,7 +49,7 @@ class VariateHead(Operator):
     @classmethod
     def samples(cls) -> tuple[Architecture, ...]:
         """See `Operator.samples`."""
-        from archtool.operators.samples import on_series
+        from archtool.operators.series_samples import on_series
 
         return tuple(on_series(head=cls(variates=3, pool=pool)) for pool in ("mean", "max", "first"))
 
