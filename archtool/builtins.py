@@ -20,12 +20,15 @@ FAMILIES: Table = {
     "gemma2": ("archtool.families.gemma2:Gemma2", "Gemma-2"),
     "phi3": ("archtool.families.phi3:Phi3", "Phi-3, Phi-4"),
     "gpt2": ("archtool.families.gpt2:Gpt2", "GPT-2"),
+    "patchtst": ("archtool.families.patchtst:PatchTst", "PatchTST: forecasting, classification, regression"),
     "mamba": ("archtool.families.mamba:Mamba", "Mamba"),
 }
 
 OPERATORS: Table = {
     "mix.attn": ("archtool.operators.attention:Attention", "softmax self-attention"),
     "mix.attn.window": ("archtool.operators.window_attention:WindowAttention", "(shifted) window attention"),
+    "mix.attn.relbias": ("archtool.operators.biased_attention:BiasedAttention", "with a bias per relative position"),
+    "mix.attn.cross": ("archtool.operators.cross_attention:CrossAttention", "softmax attention to another stream"),
     "mix.ssm": ("archtool.operators.ssm:Ssm", "selective state space (Mamba block) with scan orders"),
     "mix.rnn": ("archtool.operators.rnn:Lstm", "long short-term memory along the tokens"),
     "mix.attn.linear": ("archtool.operators.linear_attention:LinearAttention", "linear attention: elu, cosFormer, Performer"),
@@ -46,6 +49,16 @@ OPERATORS: Table = {
     "down.conv": ("archtool.operators.down_conv:DownConv", "strided convolution between stages"),
     "mix.pool": ("archtool.operators.grid_pool:GridPool", "mean or maximum of the neighbours on the grid"),
     "stem.point": ("archtool.operators.point_stem:PointStem", "points, or a conditioning vector, as tokens"),
+    "stem.series": ("archtool.operators.series_stem:SeriesStem", "patches or variates of a series as tokens"),
+    "norm.revin": ("archtool.operators.revin:RevIn", "scaling of a series that its forecast gets back"),
+    "pos.continuous": ("archtool.operators.continuous:Continuous", "timestamps or other coordinates as positions"),
+    "mix.axis": ("archtool.operators.axis:AlongAxes", "mixing along a chosen axis of the tokens"),
+    "mix.attn.residual": (
+        "archtool.operators.residual_attention:ResidualAttention",
+        "attention that adds the scores before it",
+    ),
+    "head.forecast": ("archtool.operators.forecast:Forecast", "the next rows of a series"),
+    "head.variates": ("archtool.operators.variate_head:VariateHead", "one vector from all variates"),
     "mix.fft.global": ("archtool.operators.fft_gate:SpectralGate", "a learned filter on the tokens' spectrum"),
     "mix.fft.fno": ("archtool.operators.fno:FourierModes", "channel mixing on the lowest frequencies"),
     "mix.wavelet": ("archtool.operators.wavelet:HaarMixer", "mixing of Haar wavelet bands"),
