@@ -30,6 +30,7 @@ EAGER = {
     "model.codec",
     "model.masked",
     "model.generate",
+    "export.remote.cache",
     "export.remote.runtime",
 }
 """Modules that are torch code through and through: imported lazily themselves."""

@@ -177,6 +177,8 @@ def _selected_layer(owner: str, layer: Layer, selections: Selections) -> Layer:
         chosen = selections.get(f"{owner}.{layer.name}.{local}")
         if chosen:
             op = op.selected(local, chosen.keep, chosen.per)
+    for axis, chosen in selections.items():
+        op = op.followed(axis, chosen.keep)
     return layer if op is layer.op else replace(layer, op=op)
 
 

@@ -130,7 +130,7 @@ class Attention(Operator):
             q = rotate(q, *(_per_query(t, group) for t in (cos, sin)))
             k = rotate(k, cos, sin)
         k, v = ctx.extend(k, v)
-        mixed = self._mix(q, _repeat(k, group), _repeat(v, group), ctx)
+        mixed = self._mix(m, q, repeat_heads(k, group), repeat_heads(v, group), ctx)
         return m.o(mixed.transpose(1, 2).flatten(2))
 
     def _cos_sin(self, m: Any, ctx: Any, dtype: Any) -> tuple[Tensor, Tensor]:
@@ -140,7 +140,7 @@ class Attention(Operator):
         cos, sin = cos_sin(table, ctx.positions, attention_factor(self.rotary))
         return cos.to(dtype), sin.to(dtype)
 
-    def _mix(self, q: Tensor, k: Tensor, v: Tensor, ctx: Any) -> Tensor:
+    def _mix(self, m: Any, q: Tensor, k: Tensor, v: Tensor, ctx: Any) -> Tensor:
         import torch.nn.functional as F
 
         mask = ctx.mask(self.causal, self.window)
@@ -151,11 +151,11 @@ class Attention(Operator):
 
 
 def split_heads(x_BTE: Tensor, heads: int) -> Tensor:
-    """Heads as a dimension: (B, T, heads × K) → (B, heads, T, K)."""
+    """(B, T, heads × K) → (B, heads, T, K)."""
     return x_BTE.unflatten(-1, (heads, -1)).transpose(1, 2)
 
 
-def _repeat(x_BHTK: Tensor, group: int) -> Tensor:
+def repeat_heads(x_BHTK: Tensor, group: int) -> Tensor:
     """Each kv head ``group`` times, in place of its queries."""
     if group == 1:
         return x_BHTK

@@ -23,9 +23,13 @@ def kept(n: int) -> tuple[int, ...]:
 
 def selectable(checkpoint):
     arch = checkpoint.architecture
+    fixed = {
+        place.site.axis(local) for place in arch.places if place.layer.op
+        for local, edits in place.layer.op.local_axes.items() if "select" not in edits
+    }  # fmt: skip
     for axis in axes(arch):
-        looked_up = axis in ("channels", "positions") or axis.endswith((".positions", ".types"))
-        if arch.size[axis] > 1 and not looked_up:
+        looked_up = axis in ("channels", "positions") or axis.endswith(".types")
+        if arch.size[axis] > 1 and not looked_up and axis not in fixed:
             yield axis
 
 

@@ -3,6 +3,7 @@
 import torch
 
 from archtool.families.registry import family_named
+from archtool.measure.inputs import example_inputs
 from archtool.model.build import build
 from archtool.model.checkpoint import Checkpoint, Source, of_module
 
@@ -67,6 +68,11 @@ CONFIGS = {
         model_type="gpt2", vocab_size=61, n_embd=24, n_inner=40, n_layer=3, n_head=4, n_positions=64,
         activation_function="gelu_new",
     ),
+    "patchtst": dict(
+        model_type="patchtst", num_input_channels=3, context_length=24, patch_length=8, patch_stride=4, d_model=24,
+        ffn_dim=40, num_attention_heads=4, num_hidden_layers=3, prediction_length=5, pooling_type=None,
+        use_cls_token=False, architectures=["PatchTSTForPrediction"],
+    ),
 }  # fmt: skip
 
 
@@ -99,6 +105,9 @@ def tiny(name: str, seed: int = 0, integers: bool = False) -> Checkpoint:
                 p.copy_(torch.randint(-2, 3, p.shape, generator=generator))
             else:
                 p.add_(torch.randn(p.shape, generator=generator) * 0.1)
+        for name, b in model.named_buffers():
+            if "running" in name:
+                b.add_(4 * torch.rand(b.shape, generator=generator))
     return of_module(model, Source(config=config))
 
 
@@ -106,6 +115,8 @@ def inputs(checkpoint: Checkpoint, seed: int = 0, batch: int = 2, length: int = 
     """Random valid inputs."""
     generator = torch.Generator().manual_seed(seed)
     arch = checkpoint.architecture
+    if "past_values" in arch.inputs:
+        return example_inputs(arch, batch, length, seed)
     if "pixel_values" in arch.inputs:
         shape = (batch, arch.size["channels"], int(arch.fact["image_height"]), int(arch.fact["image_width"]))
         return {"pixel_values": torch.randn(shape, generator=generator)}

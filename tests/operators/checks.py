@@ -14,7 +14,7 @@ from archtool.ir.cost import cost
 from archtool.ir.edit import Edit, Select
 from archtool.ir.feeds import entering, feeds
 from archtool.ir.parts import Role
-from archtool.ir.table import axes, claims
+from archtool.ir.table import alike, axes, claims
 from archtool.ir.validate import validate
 from archtool.measure.inputs import example_inputs
 from archtool.model.apply import apply
@@ -86,7 +86,8 @@ def check_masked(arch):
     """The sliced model equals the masked parent, for every axis alone and for all together."""
     checkpoint = made(arch)
     free = selectable(arch)
-    for group in ([a] for a in free):
+    together = alike(arch)
+    for group in dict.fromkeys(together.get(a, (a,)) for a in free):
         _equal(checkpoint, group)
     _equal(checkpoint, free)
 
@@ -153,4 +154,4 @@ def check_linear(arch):
 
 
 def _grown(fact, value, n):
-    return value * n // 64 if fact == "image_height" else value
+    return value * n // 64 if fact in ("image_height", "series_length") else value
