@@ -55,9 +55,8 @@ def graph(checkpoint: Checkpoint) -> dict[str, Any]:
         "read": [place.key for place in stepping(arch) if place.layer.reads],
         "memory": memory(arch),
         "sizes": dict(arch.sizes),
-        "learned_positions": any(
-            getattr(p.layer.op, kind, None) for p in arch.places for kind in ("positions", "sinusoid")
-        ),
+        "learned_positions": any(axis.rpartition(".")[2] == "positions" for axis in arch.size)
+        or any(getattr(place.layer.op, "sinusoid", None) for place in arch.places),
     }
 
 
@@ -131,7 +130,7 @@ def _layer(layer: Layer) -> dict[str, Any]:
     op = None if layer.op is None else {"kind": layer.op.kind, **dataclasses.asdict(layer.op)}
     return {
         "name": layer.name, "op": op, **norms, "residual": layer.residual, "scale": layer.scale,
-        "source": layer.source, "reads": list(layer.reads),
+        "source": layer.source, "reads": list(layer.reads), "since": layer.since,
     }  # fmt: skip
 
 

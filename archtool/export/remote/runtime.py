@@ -21,8 +21,9 @@ from transformers import GenerationMixin, PretrainedConfig, PreTrainedModel
 from transformers.cache_utils import Cache, DynamicCache
 from transformers.utils.generic import ModelOutput
 
+from archtool.export.remote.cache import CachedContext
 from archtool.model.build import walk
-from archtool.model.context import Context, Graph
+from archtool.model.context import Graph
 from archtool.model.layout import unturn
 from archtool.model.primitives import convolve
 
@@ -220,24 +221,6 @@ class Parts:
         self.__dict__.update({name: part.resolve(device) for name, part in parts.items()})
 
 
-class CachedContext(Context):
-    """One forward pass whose keys and values live in a transformers cache."""
-
-    def __init__(self, graph: Any, inputs: dict[str, Tensor], cache: Cache | None, index: Mapping[str, int]) -> None:
-        super().__init__(graph, inputs, None)
-        self.cache, self.index = cache, index
-        self.seen = 0 if cache is None else int(cache.get_seq_length())
-
-    @property
-    def past(self) -> int:
-        """Tokens of the present input seen before this pass."""
-        return self.seen if self.root == self.graph.inputs[-1] else 0
-
-    def extend(self, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-        """Keys and values (B, H, T, K) of all tokens so far."""
-        return (k, v) if self.cache is None else self.cache.update(k, v, self.index[self.place])
-
-
 class ArchtoolConfig(PretrainedConfig):
     """The configuration; everything that the model needs is in its `archtool` section."""
 
@@ -255,10 +238,6 @@ class ArchtoolOutput(ModelOutput):
     past_key_values: Any = None
 
 
-INPUTS = (
-    "input_ids", "attention_mask", "token_type_ids", "pixel_values", "past_values", "decoder_input_ids",
-    "decoder_attention_mask",
-)  # fmt: skip
 OUTPUT_NAMES = {"hidden": "last_hidden_state", "pooled": "pooler_output"}
 
 
@@ -330,23 +309,19 @@ class ArchtoolModel(PreTrainedModel):
         attention_mask: Tensor | None = None,
         token_type_ids: Tensor | None = None,
         pixel_values: Tensor | None = None,
-        past_values: Tensor | None = None,
-        decoder_input_ids: Tensor | None = None,
-        decoder_attention_mask: Tensor | None = None,
         position_ids: Tensor | None = None,
         past_key_values: Cache | None = None,
         use_cache: bool | None = None,
         return_dict: bool | None = None,
         **others: Any,
     ) -> ArchtoolOutput | tuple[Any, ...]:
-        """Run the model.
+        """Run the model; `others` may hold further inputs of the graph by name.
 
         `labels`, `output_attentions`, `output_hidden_states` and embeddings instead of ids are refused.
         """
-        inputs = given_inputs({
+        inputs = given_inputs(self._network.graph.inputs, {
             **others, "input_ids": input_ids, "attention_mask": attention_mask, "token_type_ids": token_type_ids,
-            "pixel_values": pixel_values, "past_values": past_values, "decoder_input_ids": decoder_input_ids,
-            "decoder_attention_mask": decoder_attention_mask,
+            "pixel_values": pixel_values,
         })  # fmt: skip
         index = self._network.cache_index
         if past_key_values is None and use_cache and index:
@@ -390,10 +365,11 @@ def _operator(spec: Mapping[str, Any] | None) -> Any:
     return None if spec is None else OPERATORS[spec["kind"]](spec)
 
 
-def given_inputs(given: Mapping[str, Any]) -> dict[str, Tensor]:
-    """The tensors that a model reads, by name; what it does not take is refused."""
+def given_inputs(names: Sequence[str], given: Mapping[str, Any]) -> dict[str, Tensor]:
+    """The graph's inputs, masks and segments among what was given; what the model does not take is refused."""
     refused = ("labels", "output_attentions", "output_hidden_states", "inputs_embeds", "head_mask")
     asked = [name for name in refused if not (given.get(name) is None or given.get(name) is False)]
     if asked:
         raise ValueError(f"this model does not take {', '.join(asked)}")
-    return {name: value for name, value in given.items() if name in INPUTS and value is not None}
+    read = (*names, "attention_mask", "token_type_ids", "decoder_attention_mask")
+    return {name: given[name] for name in read if given.get(name) is not None}

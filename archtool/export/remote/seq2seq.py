@@ -14,7 +14,8 @@ from transformers import GenerationMixin
 from transformers.cache_utils import DynamicCache, EncoderDecoderCache
 from transformers.modeling_outputs import BaseModelOutput
 
-from archtool.export.remote.runtime import ArchtoolModel, ArchtoolOutput, CachedContext, given_inputs
+from archtool.export.remote.cache import CachedContext
+from archtool.export.remote.runtime import ArchtoolModel, ArchtoolOutput, given_inputs
 from archtool.model.context import Graph
 
 
@@ -79,7 +80,7 @@ class ArchtoolForSeq2SeqLM(GenerationMixin, ArchtoolModel):  # type: ignore[misc
 
     def encode(self, **given: Any) -> BaseModelOutput:
         """The encoder's output."""
-        whole, inputs = self._network.graph, given_inputs(given)
+        whole, inputs = self._network.graph, given_inputs(self._network.graph.inputs, given)
         blocks = [block for block in whole.blocks if not whole.steps(block.name)]
         graph = Graph(blocks, whole.inputs, whole.sites)
         left = self._network.walk(SteppingContext(graph, inputs, None, {}, {}))
@@ -98,7 +99,7 @@ class ArchtoolForSeq2SeqLM(GenerationMixin, ArchtoolModel):  # type: ignore[misc
         **others: Any,
     ) -> ArchtoolSeq2SeqOutput | tuple[Any, ...]:
         """Run the model; with `encoder_outputs` only its decoder."""
-        inputs = given_inputs({
+        inputs = given_inputs(self._network.graph.inputs, {
             **others, "input_ids": input_ids, "attention_mask": attention_mask,
             "decoder_input_ids": decoder_input_ids, "decoder_attention_mask": decoder_attention_mask,
         })  # fmt: skip
