@@ -89,7 +89,7 @@ def test_depth_drops_the_block_that_writes_least():
     with torch.no_grad():
         for name in ("b1.attn.o.weight", "b1.ffn.down.weight"):
             checkpoint.weights[name].tensor.mul_(0.01)
-    edit = drop_weakest(block_scores(checkpoint), 1)
+    edit = drop_weakest(checkpoint.architecture, block_scores(checkpoint), 1)
     assert [d.block for d in edit.decisions] == ["b1"]
     assert [b.name for b in apply(checkpoint, edit).architecture.stage("s0")] == ["b0", "b2"]
 
