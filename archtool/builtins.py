@@ -15,6 +15,8 @@ FAMILIES: Table = {
     "vit": ("archtool.families.vit:Vit", "Vision Transformer, Hugging Face names"),
     "deit": ("archtool.families.deit:Deit", "DeiT with class and distillation heads, Hugging Face names"),
     "timm_vit": ("archtool.families.timm_vit:TimmVit", "ViT and DeiT with timm's names"),
+    "mobilevit": ("archtool.families.mobilevit:MobileVit", "MobileViT, Hugging Face names"),
+    "mobilevitv2": ("archtool.families.mobilevitv2:MobileVitV2", "MobileViTv2, Hugging Face names"),
     "llama": ("archtool.families.llama:Llama", "Llama 2/3, Mistral, Qwen2, Qwen3"),
     "gemma2": ("archtool.families.gemma2:Gemma2", "Gemma-2"),
     "phi3": ("archtool.families.phi3:Phi3", "Phi-3, Phi-4"),
@@ -37,6 +39,11 @@ OPERATORS: Table = {
     "mix.fft.fno": ("archtool.operators.fno:FourierModes", "channel mixing on the lowest frequencies"),
     "mix.wavelet": ("archtool.operators.wavelet:HaarMixer", "mixing of Haar wavelet bands"),
     "norm.ada": ("archtool.operators.ada_norm:AdaNorm", "a norm whose gain and shift come from a condition"),
+    "mix.mbconv": ("archtool.operators.mbconv:MBConv", "inverted residual, also as a down-sampler"),
+    "mix.attn.separable": ("archtool.operators.separable:Separable", "attention with one context vector"),
+    "ffn.se": ("archtool.operators.squeeze_excite:SqueezeExcite", "a gate per channel from the mean of all tokens"),
+    "topo.unfold": ("archtool.operators.unfold:PatchUnfold", "cells at one place of every patch as a sequence"),
+    "topo.fold": ("archtool.operators.unfold:PatchFold", "unfolded patches back on their grid"),
     "act": ("archtool.operators.act:Act", "an activation as a layer"),
     "topo.average": ("archtool.operators.average:Average", "mean of several streams"),
 }
@@ -66,6 +73,7 @@ STEPS: Table = {
     "eval": ("archtool.run.steps.evaluate:Eval", "Measure a model's quality on data."),
     "prune": ("archtool.run.steps.prune:Prune", "Make a checkpoint structurally smaller."),
     "quantize": ("archtool.run.steps.quantize:Quantize", "Make a checkpoint's numbers smaller."),
+    "fold": ("archtool.run.steps.fold:Fold", "Make norms part of the weights beside them, exactly."),
     "bench": ("archtool.run.steps.bench:Bench", "Measure latency side by side with the parent."),
     "extract": ("archtool.run.steps.extract:Extract", "Cut a submodel out of a nested checkpoint."),
 }

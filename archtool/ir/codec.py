@@ -19,13 +19,14 @@ from archtool.ir.operator import Operator
 
 T = TypeVar("T")
 Lookup = Callable[[str], type[Operator]]
+DECISIONS = ("Select", "Drop", "Encode", "Unshare", "Fold")
 
 
 def to_json(value: Any) -> Any:
     """Plain lists, dicts and scalars."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         kind = {"kind": value.kind} if isinstance(value, Operator | Encoding) else {}
-        tag = {"is": type(value).__name__} if type(value).__name__ in ("Select", "Drop", "Encode", "Unshare") else {}
+        tag = {"is": type(value).__name__} if type(value).__name__ in DECISIONS else {}
         return {**tag, **kind, **{f.name: to_json(getattr(value, f.name)) for f in _changed(value)}}
     if isinstance(value, tuple | list):
         return [to_json(item) for item in value]

@@ -7,12 +7,13 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from archtool.errors import InputError
-from archtool.ir.edit import Edit, RefusedEdit, Step, edited, indices, steps
+from archtool.ir.edit import Edit, Fold, RefusedEdit, Step, edited, indices, steps
 from archtool.ir.encodings import Affine, Dense, Encoding
 from archtool.ir.parts import TensorSpec
 from archtool.ir.table import shape, stored
-from archtool.model.carried import carried_after
+from archtool.model.carried import carried_after, under_known_names
 from archtool.model.checkpoint import Checkpoint, encoded_weights, leaf_name, picked
+from archtool.model.fold import folded_weights
 from archtool.model.lazy import Held, Lazy
 
 if TYPE_CHECKING:
@@ -37,14 +38,17 @@ def apply(checkpoint: Checkpoint, edit: Edit, delta: Mapping[str, Tensor] | None
         current = _structural(current, step)
     current = _with_values(current, edit, delta or {})
     weights: dict[str, Lazy] = {}
-    for storage in stored(after):
-        weights.update(_stored_as(current, storage, plan.of(storage)))
-    return replace(current, architecture=after, plan=plan, weights=weights)
+    for storage, spec in stored(after).items():
+        weights.update(_stored_as(current, storage, shape(spec, after), plan.of(storage)))
+    done = replace(current, architecture=after, plan=plan, weights=weights)
+    return under_known_names(done) if any(isinstance(d, Fold) for d in edit.decisions) else done
 
 
 def _structural(checkpoint: Checkpoint, step: Step) -> Checkpoint:
-    before, weights = stored(step.before), {}
+    before, weights = stored(step.before), folded_weights(checkpoint, step) if step.folding else {}
     for storage in stored(step.after):
+        if storage in weights:
+            continue
         source = step.copies.get(storage, storage)
         picks = tuple(indices(d, step.before, step.selections) for d in before[source].dims)
         found = _selected(checkpoint, source, before[source], picks)
@@ -94,11 +98,10 @@ def _with_values(checkpoint: Checkpoint, edit: Edit, delta: Mapping[str, Tensor]
     return replace(checkpoint, plan=plan, weights={**checkpoint.weights, **held})
 
 
-def _stored_as(checkpoint: Checkpoint, storage: str, encoding: Encoding) -> dict[str, Lazy]:
+def _stored_as(checkpoint: Checkpoint, storage: str, full: tuple[int, ...], encoding: Encoding) -> dict[str, Lazy]:
     now = checkpoint.plan.of(storage)
-    spec_shape = shape(stored(checkpoint.architecture)[storage], checkpoint.architecture)
     if now == encoding:
-        names = [leaf_name(storage, leaf) for leaf in now.leaves(spec_shape)]
+        names = [leaf_name(storage, leaf) for leaf in now.leaves(full)]
         return {name: checkpoint.weights[name] for name in names}
     dense = checkpoint.tensor(storage)
     return {storage: dense} if isinstance(encoding, Dense) else encoded_weights(storage, dense, encoding)

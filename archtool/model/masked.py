@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from archtool.ir.axes import Concat, Dim, Selection, Sizes
 from archtool.ir.edit import Drop, Edit, Select
-from archtool.ir.parts import Role
+from archtool.ir.parts import Kind, Role
 from archtool.ir.table import claims
 from archtool.model.build import Model
 from archtool.model.primitives import Norm
@@ -57,12 +57,12 @@ def _entries(
 
 
 def _mask_tensors(model: Model, chosen: Mapping[str, Selection]) -> None:
-    done = set()
+    done, parameters = set(), dict(model.named_parameters())
     for claim in claims(model.architecture):
-        if claim.spec.storage in done or claim.name not in dict(model.named_parameters()):
+        if claim.spec.storage in done or claim.name not in parameters:
             continue
         done.add(claim.spec.storage)
-        tensor = model.get_parameter(claim.name)
+        tensor = parameters[claim.name]
         for i, (dimension, role) in enumerate(zip(claim.spec.dims, claim.spec.roles, strict=True)):
             if role in (Role.PRODUCES, Role.CONSUMES) and any(axis in chosen for axis in dimension.axes()):
                 mask = mask_of(dimension, model.architecture.size, chosen).to(tensor)
@@ -107,7 +107,7 @@ def _silence(model: Model, decision: Drop) -> None:
         if place.block.name != decision.block or decision.layer not in ("", place.layer.name):
             continue
         produces = claim.spec.roles[0] is Role.PRODUCES and claim.spec.dims[0] == place.leaving
-        if place.layer.residual and (produces or claim.part == "branch"):
+        if place.layer.residual and claim.spec.kind is Kind.PARAMETER and (produces or claim.part == "branch"):
             model.get_parameter(claim.name).data.zero_()
 
 

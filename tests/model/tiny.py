@@ -33,6 +33,16 @@ CONFIGS = {
     "timm_vit": dict(
         architecture="vit_tiny_patch16_224", num_classes=4, model_args={"num_heads": 4, "img_size": 8, "patch_size": 4},
     ),
+    "mobilevit": dict(
+        model_type="mobilevit", image_size=48, num_channels=3, hidden_sizes=[8, 12, 16], num_attention_heads=2,
+        neck_hidden_sizes=[8, 8, 12, 16, 16, 20, 24], expand_ratio=1.0, output_stride=16,
+        architectures=["MobileViTForImageClassification"], id2label={"0": "a", "1": "b", "2": "c", "3": "d"},
+    ),
+    "mobilevitv2": dict(
+        model_type="mobilevitv2", image_size=64, num_channels=3, base_attn_unit_dims=[64, 80, 96], n_attn_blocks=[1, 2, 1],
+        width_multiplier=0.125, architectures=["MobileViTV2ForImageClassification"],
+        id2label={"0": "a", "1": "b", "2": "c", "3": "d"},
+    ),
     "llama": dict(
         model_type="llama", vocab_size=61, hidden_size=24, intermediate_size=40, num_hidden_layers=3,
         num_attention_heads=4, num_key_value_heads=2, max_position_embeddings=64, rms_norm_eps=1e-6,
@@ -84,6 +94,13 @@ def tiny(name: str, seed: int = 0, integers: bool = False) -> Checkpoint:
                 p.copy_(torch.randint(-2, 3, p.shape, generator=generator))
             else:
                 p.add_(torch.randn(p.shape, generator=generator) * 0.1)
+        for name, b in model.named_buffers():
+            if "running" in name:
+                b.add_(
+                    torch.randint(0, 2, b.shape, generator=generator)
+                    if integers
+                    else torch.rand(b.shape, generator=generator)
+                )
     return of_module(model, Source(config=config))
 
 
