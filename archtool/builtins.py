@@ -14,6 +14,7 @@ FAMILIES: Table = {
     "distilbert": ("archtool.families.distilbert:DistilBert", "DistilBERT"),
     "vit": ("archtool.families.vit:Vit", "Vision Transformer, Hugging Face names"),
     "deit": ("archtool.families.deit:Deit", "DeiT with class and distillation heads, Hugging Face names"),
+    "swin": ("archtool.families.swin:Swin", "Swin Transformer"),
     "timm_vit": ("archtool.families.timm_vit:TimmVit", "ViT and DeiT with timm's names"),
     "mobilevit": ("archtool.families.mobilevit:MobileVit", "MobileViT, Hugging Face names"),
     "mobilevitv2": ("archtool.families.mobilevitv2:MobileVitV2", "MobileViTv2, Hugging Face names"),
@@ -25,8 +26,11 @@ FAMILIES: Table = {
 
 OPERATORS: Table = {
     "mix.attn": ("archtool.operators.attention:Attention", "softmax self-attention"),
+    "mix.attn.window": ("archtool.operators.window_attention:WindowAttention", "(shifted) window attention"),
     "ffn.mlp": ("archtool.operators.mlp:Mlp", "two-layer perceptron"),
     "ffn.glu": ("archtool.operators.glu:Glu", "gated perceptron"),
+    "pos.abs": ("archtool.operators.positions:Positions", "learned positions, added to the stream"),
+    "down.merge": ("archtool.operators.patch_merging:PatchMerging", "a square of neighbours becomes one token"),
     "stem.token": ("archtool.operators.token_stem:TokenStem", "token, position and segment tables"),
     "stem.patch": ("archtool.operators.patch_stem:PatchStem", "image patches with extra tokens"),
     "head.lm": ("archtool.operators.lm_head:LmHead", "logits over the vocabulary"),

@@ -93,16 +93,17 @@ def _trace(
     import torch
 
     try:
-        return torch.onnx.export(
-            _positional(module, list(inputs), output_names),
-            tuple(inputs.values()),
-            dynamo=True,
-            opset_version=OPSET,
-            input_names=list(inputs),
-            output_names=output_names,
-            dynamic_shapes=(tuple(dict(dynamic.get(name, {})) for name in inputs),),
-            verbose=False,
-        )
+        with torch.no_grad():  # which attention kernel is traced depends on it, and with that the layout
+            return torch.onnx.export(
+                _positional(module, list(inputs), output_names),
+                tuple(inputs.values()),
+                dynamo=True,
+                opset_version=OPSET,
+                input_names=list(inputs),
+                output_names=output_names,
+                dynamic_shapes=(tuple(dict(dynamic.get(name, {})) for name in inputs),),
+                verbose=False,
+            )
     except torch.onnx.OnnxExporterError as error:
         reason = str(error.__cause__ or error).strip().splitlines()[0]
         raise InputError(

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from archtool.errors import InputError
-from archtool.ir.edit import Edit, Fold, RefusedEdit, Step, edited, indices, steps
+from archtool.ir.edit import Edit, Fold, RefusedEdit, Step, indices, outcome, steps
 from archtool.ir.encodings import Affine, Dense, Encoding
 from archtool.ir.parts import TensorSpec
 from archtool.ir.table import shape, stored
@@ -32,14 +32,17 @@ def apply(checkpoint: Checkpoint, edit: Edit, delta: Mapping[str, Tensor] | None
     Raises:
         RefusedEdit: the axis table or an encoding does not allow the edit.
     """
-    after, plan = edited(checkpoint.architecture, checkpoint.plan, edit)
+    stages = steps(checkpoint.architecture, edit)
+    after, plan = outcome(checkpoint.architecture, checkpoint.plan, edit, stages)
     current = checkpoint
-    for step in steps(checkpoint.architecture, edit):
+    for step in stages:
         current = _structural(current, step)
     current = _with_values(current, edit, delta or {})
     weights: dict[str, Lazy] = {}
-    for storage, spec in stored(after).items():
-        weights.update(_stored_as(current, storage, shape(spec, after), plan.of(storage)))
+    specs = stored(current.architecture)
+    for storage in stored(after):
+        dims = shape(specs[storage], current.architecture)
+        weights.update(_stored_as(current, storage, dims, plan.of(storage)))
     done = replace(current, architecture=after, plan=plan, weights=weights)
     return under_known_names(done) if any(isinstance(d, Fold) for d in edit.decisions) else done
 
@@ -98,10 +101,10 @@ def _with_values(checkpoint: Checkpoint, edit: Edit, delta: Mapping[str, Tensor]
     return replace(checkpoint, plan=plan, weights={**checkpoint.weights, **held})
 
 
-def _stored_as(checkpoint: Checkpoint, storage: str, full: tuple[int, ...], encoding: Encoding) -> dict[str, Lazy]:
+def _stored_as(checkpoint: Checkpoint, storage: str, dims: tuple[int, ...], encoding: Encoding) -> dict[str, Lazy]:
     now = checkpoint.plan.of(storage)
     if now == encoding:
-        names = [leaf_name(storage, leaf) for leaf in now.leaves(full)]
+        names = [leaf_name(storage, leaf) for leaf in now.leaves(dims)]
         return {name: checkpoint.weights[name] for name in names}
     dense = checkpoint.tensor(storage)
     return {storage: dense} if isinstance(encoding, Dense) else encoded_weights(storage, dense, encoding)

@@ -30,6 +30,11 @@ CONFIGS = {
         image_size=8, patch_size=4, num_channels=3, hidden_act="gelu", layer_norm_eps=1e-12,
         architectures=["DeiTForImageClassificationWithTeacher"], id2label={"0": "a", "1": "b", "2": "c", "3": "d"},
     ),
+    "swin": dict(
+        model_type="swin", image_size=24, patch_size=2, num_channels=3, embed_dim=12, depths=[2, 3], num_heads=[2, 3],
+        window_size=4, mlp_ratio=2.0, hidden_act="gelu", use_absolute_embeddings=True,
+        architectures=["SwinForImageClassification"], id2label={"0": "a", "1": "b", "2": "c", "3": "d"},
+    ),
     "timm_vit": dict(
         architecture="vit_tiny_patch16_224", num_classes=4, model_args={"num_heads": 4, "img_size": 8, "patch_size": 4},
     ),
@@ -39,8 +44,8 @@ CONFIGS = {
         architectures=["MobileViTForImageClassification"], id2label={"0": "a", "1": "b", "2": "c", "3": "d"},
     ),
     "mobilevitv2": dict(
-        model_type="mobilevitv2", image_size=64, num_channels=3, base_attn_unit_dims=[64, 80, 96], n_attn_blocks=[1, 2, 1],
-        width_multiplier=0.125, architectures=["MobileViTV2ForImageClassification"],
+        model_type="mobilevitv2", image_size=64, num_channels=3, base_attn_unit_dims=[64, 80, 96],
+        n_attn_blocks=[1, 2, 1], width_multiplier=0.125, architectures=["MobileViTV2ForImageClassification"],
         id2label={"0": "a", "1": "b", "2": "c", "3": "d"},
     ),
     "llama": dict(

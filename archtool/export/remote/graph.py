@@ -53,7 +53,7 @@ def graph(checkpoint: Checkpoint) -> dict[str, Any]:
         "outputs": [list(pair) for pair in arch.outputs],
         "cached": _cached(arch),
         "sizes": dict(arch.sizes),
-        "learned_positions": any(getattr(p.layer.op, "positions", None) for p in arch.places),
+        "learned_positions": any(axis.rpartition(".")[2] == "positions" for axis in arch.size),
     }
 
 
