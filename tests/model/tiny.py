@@ -49,6 +49,16 @@ CONFIGS = {
         patch_sizes=[7, 3], strides=[4, 2], num_attention_heads=[2, 4], mlp_ratios=[3, 2], linear_attention=True,
         image_size=32, architectures=["PvtV2ForImageClassification"], id2label={"0": "a", "1": "b", "2": "c"},
     ),
+    "mobilevit": dict(
+        model_type="mobilevit", image_size=48, num_channels=3, hidden_sizes=[8, 12, 16], num_attention_heads=2,
+        neck_hidden_sizes=[8, 8, 12, 16, 16, 20, 24], expand_ratio=1.0, output_stride=16,
+        architectures=["MobileViTForImageClassification"], id2label={"0": "a", "1": "b", "2": "c", "3": "d"},
+    ),
+    "mobilevitv2": dict(
+        model_type="mobilevitv2", image_size=64, num_channels=3, base_attn_unit_dims=[64, 80, 96],
+        n_attn_blocks=[1, 2, 1], width_multiplier=0.125, architectures=["MobileViTV2ForImageClassification"],
+        id2label={"0": "a", "1": "b", "2": "c", "3": "d"},
+    ),
     "llama": dict(
         model_type="llama", vocab_size=61, hidden_size=24, intermediate_size=40, num_hidden_layers=3,
         num_attention_heads=4, num_key_value_heads=2, max_position_embeddings=64, rms_norm_eps=1e-6,
@@ -107,7 +117,12 @@ def tiny(name: str, seed: int = 0, integers: bool = False) -> Checkpoint:
                 p.add_(torch.randn(p.shape, generator=generator) * 0.1)
         for name, b in model.named_buffers():
             if "running" in name:
-                b.add_(4 * torch.rand(b.shape, generator=generator))
+                noise = (
+                    torch.randint(0, 4, b.shape, generator=generator)
+                    if integers
+                    else 4 * torch.rand(b.shape, generator=generator)
+                )
+                b.add_(noise)
     return of_module(model, Source(config=config))
 
 

@@ -25,7 +25,7 @@ from archtool.export.remote.cache import CachedContext
 from archtool.model.build import walk
 from archtool.model.context import Graph
 from archtool.model.layout import unturn
-from archtool.model.primitives import convolve
+from archtool.model.primitives import convolve, group_norm
 
 OPERATORS: dict[str, type] = {}
 DECODERS: dict[str, Callable[[Any, Mapping[str, Tensor], int], Tensor]] = {}
@@ -81,7 +81,7 @@ class Ref:
     def _rows(self, tensor: Tensor) -> Tensor:
         if "item" in self.spec:
             tensor = tensor[self.spec["item"]]
-        tensor = tensor.reshape(tensor.shape[self.spec.get("lead", 0) :])
+        tensor = tensor.reshape(tensor.shape[self.spec.get("lead", 0) : tensor.dim() - self.spec.get("trail", 0)])
         tensor = unturn(self.layout, tensor)
         return tensor[slice(*self.spec["rows"])] if "rows" in self.spec else tensor
 
@@ -159,7 +159,7 @@ class NormPart(Part):
         if kind == "layer":
             return F.layer_norm(x, x.shape[-1:], weight, self.bias, eps)
         if kind == "group":
-            return F.group_norm(x.transpose(1, 2), 1, weight, self.bias, eps).transpose(1, 2)
+            return group_norm(x, weight, self.bias, eps)
         if kind == "batch":
             mean, variance = (self.refs[name].tensor() for name in ("running_mean", "running_var"))
             flat_ND = x.reshape(-1, x.shape[-1])
