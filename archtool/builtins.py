@@ -36,8 +36,31 @@ OPERATORS: Table = {
     "head.pool": ("archtool.operators.pool:Pool", "one vector from many tokens"),
     "mix.conv": ("archtool.operators.conv:GridConv", "convolution on the grid of tokens"),
     "stem.conv": ("archtool.operators.conv_stem:ConvStem", "convolution on the pixels"),
+    "stem.point": ("archtool.operators.point_stem:PointStem", "points, or a conditioning vector, as tokens"),
+    "mix.fft.global": ("archtool.operators.fft_gate:SpectralGate", "a learned filter on the tokens' spectrum"),
+    "mix.fft.fno": ("archtool.operators.fno:FourierModes", "channel mixing on the lowest frequencies"),
+    "mix.wavelet": ("archtool.operators.wavelet:HaarMixer", "mixing of Haar wavelet bands"),
+    "norm.ada": ("archtool.operators.ada_norm:AdaNorm", "a norm whose gain and shift come from a condition"),
     "act": ("archtool.operators.act:Act", "an activation as a layer"),
     "topo.average": ("archtool.operators.average:Average", "mean of several streams"),
+}
+
+CONSTRUCTS: Table = {
+    "norm.ln": ("archtool.constructs.norms:LayerNorms", "LayerNorm, before, after or on a branch"),
+    "norm.rms": ("archtool.constructs.norms:RmsNorms", "RMSNorm"),
+    "norm.bn": ("archtool.constructs.norms:BatchNorms", "BatchNorm with running statistics, GroupNorm of one group"),
+    "norm.qk": ("archtool.constructs.norms:QueryKeyNorms", "a norm on each head's queries and keys"),
+    "pos.abs": ("archtool.constructs.positions:Absolute", "a learned table of positions"),
+    "pos.rope": ("archtool.constructs.positions:Rotated", "rotary positions"),
+    "pos.none": (
+        "archtool.constructs.positions:NoPositions",
+        "no positions: causality or convolutions order",
+    ),
+    "topo.stages": ("archtool.constructs.topologies:Stages", "stages of falling resolution and growing width"),
+    "topo.hybrid": ("archtool.constructs.topologies:Hybrid", "another mixer at each position"),
+    "topo.parallel": ("archtool.constructs.topologies:Parallel", "branches side by side, summed"),
+    "topo.recursive": ("archtool.constructs.topologies:Recursive", "one block called again"),
+    "topo.ffnorder": ("archtool.constructs.topologies:Macaron", "several feed-forward layers around one mixer"),
 }
 
 STEPS: Table = {
@@ -69,6 +92,7 @@ REPORT_PANELS: Table = {}
 BUILTINS: Mapping[str, Table] = {
     "families": FAMILIES,
     "operators": OPERATORS,
+    "constructs": CONSTRUCTS,
     "steps": STEPS,
     "transforms": TRANSFORMS,
     "searchers": SEARCHERS,

@@ -21,6 +21,7 @@ GROUPS: Mapping[str, str] = MappingProxyType(
     {
         "families": "archtool.families",
         "operators": "archtool.operators",
+        "constructs": "archtool.constructs",
         "steps": "archtool.steps",
         "transforms": "archtool.transforms",
         "searchers": "archtool.searchers",

@@ -128,7 +128,13 @@ def steps(arch: Architecture, edit: Edit) -> tuple[Step, ...]:
 
 def edited(arch: Architecture, plan: EncodingPlan, edit: Edit) -> tuple[Architecture, EncodingPlan]:
     """The architecture and plan after an edit."""
-    stages = steps(arch, edit)
+    return outcome(arch, plan, edit, steps(arch, edit))
+
+
+def outcome(
+    arch: Architecture, plan: EncodingPlan, edit: Edit, stages: Sequence[Step]
+) -> tuple[Architecture, EncodingPlan]:
+    """The architecture and plan after an edit whose structural ``stages`` are known."""
     after = stages[-1].after if stages else arch
     for step in stages:
         plan = step.plan(plan)
@@ -179,7 +185,7 @@ def _check_legal(arch: Architecture, selection: Selection) -> None:
     if axis not in arch.size:
         known = ", ".join(sorted(arch.size)[:12])
         raise RefusedEdit(f"there is no axis {axis!r}", f"Axes of this model: {known}, …")
-    flat = [i for row in selection.keep for i in (row if isinstance(row, tuple) else (row,))]
+    flat = selection.flat()
     if not flat:
         raise RefusedEdit(f"nothing would be left of {axis}", "Keep at least one, or drop the layer.")
     if min(flat) < 0 or max(flat) >= arch.size[axis]:

@@ -37,12 +37,13 @@ def in_text(*blocks: Sequence[Sized], width: int = 16, sizes: Mapping[str, int] 
 
 
 def on_image(
-    *blocks: Sequence[Sized], width: int = 16, image: int = 16, patch: int = 2, sizes: Mapping[str, int] | None = None
-) -> Architecture:
-    """Pixels → patches on a grid of ``image / patch`` → blocks of layers → heads."""
+    *blocks: Sequence[Sized], width: int = 16, image: int = 16, patch: int = 2,
+    sizes: Mapping[str, int] | None = None, stages: Sequence[str] = (),
+) -> Architecture:  # fmt: skip
+    """Pixels → patches on a grid of ``image / patch`` → blocks of layers (of the given stages) → heads."""
     stem: Sized = Layer("patches", PatchStem(patch=(patch, patch), tokens=(), positions=False), residual=False), {}
     facts = {"image_height": image, "image_width": image}
-    return model(("pixel_values",), stem, blocks, {"channels": 3, "s0.width": width, **(sizes or {})}, facts)
+    return model(("pixel_values",), stem, blocks, {"channels": 3, "s0.width": width, **(sizes or {})}, facts, stages)
 
 
 def followed(
@@ -58,12 +59,12 @@ def followed(
 
 def model(
     inputs: tuple[str, ...], stem: Sized, blocks: Sequence[Sequence[Sized]], sizes: Mapping[str, int],
-    facts: Mapping[str, int],
+    facts: Mapping[str, int], stages: Sequence[str] = (),
 ) -> Architecture:  # fmt: skip
-    """A model of a given stem."""
+    """A model of a given stem; every block is of stage ``s0`` unless ``stages`` names another."""
     table = dict(sizes)
     built = [_block("embed", (stem,), table)]
-    built += [_block(f"b{i}", layers, table, "s0") for i, layers in enumerate(blocks)]
+    built += [_block(f"b{i}", layers, table, stages[i] if stages else "s0") for i, layers in enumerate(blocks)]
     built.append(_block("final", ((Layer("norm", None, pre=NORM, residual=False), {}),), table))
     pool: Sized = Layer("pool", Pool(mode="mean"), residual=False), {}
     built.append(_block("head", (pool, (Layer("score", Dense(), residual=False), {"units": 4})), table))

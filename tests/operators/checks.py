@@ -68,15 +68,18 @@ def check_gradient(arch):
 
 
 def selectable(arch):
-    """Axes that some tensor carries and that nothing looks up or states as fixed."""
+    """Axes that some tensor produces and that nothing looks up or states as fixed."""
     fixed = {
         p.site.axis(local) for p in arch.places if p.layer.op
         for local, edits in p.layer.op.local_axes.items() if "select" not in edits
-    } | {"channels"}  # fmt: skip
+    }  # fmt: skip
+    roles = {}
     for claim in claims(arch):
-        looked_up = (d for d, role in zip(claim.spec.dims, claim.spec.roles, strict=True) if role is Role.INDEX)
-        fixed |= {axis for d in looked_up for axis in d.axes()}
-    return [a for a in axes(arch) if arch.size[a] > 1 and a not in fixed]
+        for d, role in zip(claim.spec.dims, claim.spec.roles, strict=True):
+            for axis in d.axes():
+                roles.setdefault(axis, set()).add(role)
+    free = (a for a in axes(arch) if Role.INDEX not in roles[a] and roles[a] != {Role.CONSUMES})
+    return [a for a in free if arch.size[a] > 1 and a not in fixed]
 
 
 def check_masked(arch):

@@ -318,28 +318,23 @@ class ArchtoolModel(PreTrainedModel):
         attention_mask: Tensor | None = None,
         token_type_ids: Tensor | None = None,
         pixel_values: Tensor | None = None,
-        past_values: Tensor | None = None,
-        decoder_input_ids: Tensor | None = None,
-        decoder_attention_mask: Tensor | None = None,
         position_ids: Tensor | None = None,
         past_key_values: Cache | None = None,
         use_cache: bool | None = None,
         return_dict: bool | None = None,
         **others: Any,
     ) -> ArchtoolOutput | tuple[Any, ...]:
-        """Run the model.
+        """Run the model; `others` may hold further inputs of the graph by name.
 
         `labels`, `output_attentions`, `output_hidden_states` and embeddings instead of ids are refused.
         """
+        own = {name: others.pop(name) for name in self._network.graph.inputs if name in others}
         _refuse(others)
-        given = {
+        given = own | {
             "input_ids": input_ids,
             "attention_mask": attention_mask,
             "token_type_ids": token_type_ids,
             "pixel_values": pixel_values,
-            "past_values": past_values,
-            "decoder_input_ids": decoder_input_ids,
-            "decoder_attention_mask": decoder_attention_mask,
         }
         inputs = {name: value for name, value in given.items() if value is not None}
         index = self._network.cache_index

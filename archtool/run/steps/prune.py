@@ -20,7 +20,9 @@ class PruneOptions(StepOptions):
 
     budget: BudgetText | None = option(None, "What the result may cost, e.g. params=0.5x.", panel="Budget")
     criterion: Literal["magnitude"] = option("magnitude", "How units are scored.")
-    units: Names = option(("ffn", "heads"), "Kinds of units to narrow: ffn, heads, queries, qk, v.")
+    units: Names = option(
+        ("ffn", "heads"), "Kinds of units to narrow: ffn, heads, queries, qk, v, width (the streams)."
+    )
     blocks: int = option(0, "Blocks to drop, weakest first, before widths are cut; every stage keeps one.", ge=0)
     allocation: Literal["uniform", "exact"] = option(
         "uniform", "One share for all blocks, or each its own by the exact solver."
