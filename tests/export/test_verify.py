@@ -67,14 +67,17 @@ def five_heads(checkpoint):
     return edited(checkpoint, *(keep(f"b{i}.attn.kv", (0, 2, 3, 4, 5)) for i in range(3)))
 
 
+UNIFORM = ("bert-class", "distilbert", "vit", "deit", "qwen2", "segformer-map", "pvt_v2")
+ENCODERS = ("bert", "bert-masked", "roberta", "distilbert", "vit", "deit", "gpt2", "segformer-map", "pvt_v2")
 DECODERS = ("llama", "llama-class", "mistral", "qwen2", "gemma2", "phi3")
+INT8_MODELS = ("llama", "bert", "vit", "gpt2", "phi3", "segformer-map", "pvt_v2")
 PADDED = ("llama", "mistral", "qwen2", "gemma2", "phi3")
 CASES = {
     **{
         f"same-{name}": (name, lambda c: c, "stock")
         for name in ("bert", "bert-masked", "roberta", "qwen3", "gpt2", "phi3", "gemma2")
     },
-    **{f"ffn-{name}": (name, uniform_ffn, "stock") for name in ("bert-class", "distilbert", "vit", "deit", "qwen2")},
+    **{f"ffn-{name}": (name, uniform_ffn, "stock") for name in UNIFORM},
     "ffn-swin": ("swin", uniform_ffn, "stock"),
     "depth-swin": ("swin", lambda c: edited(c, Drop("b4")), "stock"),
     "shifts-swin": ("swin", lambda c: edited(c, Drop("b0")), "remote"),
@@ -94,16 +97,13 @@ CASES = {
     "depth-llama": ("llama", lambda c: edited(c, Drop("b0")), "stock"),
     "heads-llama": ("llama-six", five_heads, "sibling"),
     **{f"ragged-{name}": (name, ragged_decoder, "remote") for name in DECODERS},
-    **{
-        f"ragged-{name}": (name, ragged_encoder, "remote")
-        for name in ("bert", "bert-masked", "roberta", "distilbert", "vit", "deit", "gpt2")
-    },
+    **{f"ragged-{name}": (name, ragged_encoder, "remote") for name in ENCODERS},
     "ragged-qwen3": (
         "qwen3",
         lambda c: edited(c, keep("b0.ffn.hidden", range(40)), Drop("b1", "attn")),
         "remote",
     ),
-    **{f"int8-{n}": (n, lambda c: encoded(c, INT8), "remote") for n in ("llama", "bert", "vit", "gpt2", "phi3")},
+    **{f"int8-{n}": (n, lambda c: encoded(c, INT8), "remote") for n in INT8_MODELS},
     **{f"int4-{name}": (name, lambda c: encoded(c, INT4), "remote") for name in ("llama", "bert", "deit")},
     "int8-ragged": ("llama", lambda c: encoded(ragged_decoder(c), INT8), "remote"),
     **{f"padded-{name}": (name, ragged_decoder, "padded") for name in PADDED},

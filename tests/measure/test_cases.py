@@ -46,6 +46,8 @@ def test_example_inputs_run_and_hold_no_padding(family):
     if first == "input_ids":
         assert not set(inputs[first].flatten().tolist()) & padding_ids(arch)
         assert ("attention_mask" in inputs) == is_masked(arch) == (family not in DECODERS)
+    elif first == "past_values":
+        assert inputs[first].shape == (2, 24, 3)
     else:
         assert inputs[first].shape == (2, 3, 8, 8) and input_length(arch, 64) == 8
 
@@ -78,7 +80,7 @@ def test_a_stack_of_copies_computes_what_the_layers_compute_in_the_model(family)
     layer = split(arch, 9).body[1]
     stack = layer_stack(layer, dict(layer.sizes), ("input_ids", "attention_mask"), 2)
     validate(stack)
-    copies, name = build(stack), layer.place.layer.name
+    copies, name = build(stack).eval(), layer.place.layer.name
     source = model.get_submodule(layer.place.name).state_dict()
     for i in range(2):
         copies.get_submodule(f"b{i}.{name}").load_state_dict(source)

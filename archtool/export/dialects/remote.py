@@ -52,4 +52,6 @@ def classes(arch: Architecture) -> tuple[str, tuple[str, ...]]:
             return "ArchtoolForCausalLM", ("AutoModel", "AutoModelForCausalLM")
         return "ArchtoolModel", ("AutoModel", "AutoModelForMaskedLM")
     task = "ImageClassification" if "pixel_values" in arch.inputs else "SequenceClassification"
+    if heads["logits"] is not None and heads["logits"].kind == "head.image":
+        task = "SemanticSegmentation"
     return "ArchtoolModel", ("AutoModel", f"AutoModelFor{task}")

@@ -114,7 +114,7 @@ def _layer(layer: Layer) -> dict[str, Any]:
     op = None if layer.op is None else {"kind": layer.op.kind, **dataclasses.asdict(layer.op)}
     return {
         "name": layer.name, "op": op, **norms, "residual": layer.residual, "scale": layer.scale,
-        "source": layer.source, "reads": list(layer.reads),
+        "source": layer.source, "reads": list(layer.reads), "since": layer.since,
     }  # fmt: skip
 
 

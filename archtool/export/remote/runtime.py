@@ -21,8 +21,9 @@ from transformers import GenerationMixin, PretrainedConfig, PreTrainedModel
 from transformers.cache_utils import Cache, DynamicCache
 from transformers.utils.generic import ModelOutput
 
+from archtool.export.remote.cache import CachedContext
 from archtool.model.build import walk
-from archtool.model.context import Context, Graph
+from archtool.model.context import Graph
 from archtool.model.layout import unturn
 from archtool.model.primitives import convolve
 
@@ -213,24 +214,6 @@ class Parts:
 
     def __init__(self, parts: Mapping[str, Part], device: torch.device) -> None:
         self.__dict__.update({name: part.resolve(device) for name, part in parts.items()})
-
-
-class CachedContext(Context):
-    """One forward pass whose keys and values live in a transformers cache."""
-
-    def __init__(self, graph: Any, inputs: dict[str, Tensor], cache: Cache | None, index: Mapping[str, int]) -> None:
-        super().__init__(graph, inputs, None)
-        self.cache, self.index = cache, index
-        self.seen = 0 if cache is None else int(cache.get_seq_length())
-
-    @property
-    def past(self) -> int:
-        """Tokens seen before this pass."""
-        return self.seen
-
-    def extend(self, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-        """Keys and values (B, H, T, K) of all tokens so far."""
-        return (k, v) if self.cache is None else self.cache.update(k, v, self.index[self.place])
 
 
 class ArchtoolConfig(PretrainedConfig):
