@@ -52,6 +52,10 @@ CONFIGS = {
         model_type="gpt2", vocab_size=61, n_embd=24, n_inner=40, n_layer=3, n_head=4, n_positions=64,
         activation_function="gelu_new",
     ),
+    "mamba": dict(
+        model_type="mamba", vocab_size=61, hidden_size=24, state_size=6, num_hidden_layers=3, expand=2, time_step_rank=4,
+        layer_norm_epsilon=1e-5, tie_word_embeddings=False,
+    ),
 }  # fmt: skip
 
 
