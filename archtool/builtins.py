@@ -14,35 +14,66 @@ FAMILIES: Table = {
     "distilbert": ("archtool.families.distilbert:DistilBert", "DistilBERT"),
     "vit": ("archtool.families.vit:Vit", "Vision Transformer, Hugging Face names"),
     "deit": ("archtool.families.deit:Deit", "DeiT with class and distillation heads, Hugging Face names"),
+    "swin": ("archtool.families.swin:Swin", "Swin Transformer"),
     "timm_vit": ("archtool.families.timm_vit:TimmVit", "ViT and DeiT with timm's names"),
+    "segformer": ("archtool.families.segformer:Segformer", "SegFormer, classifier and segmentation"),
+    "pvt_v2": ("archtool.families.pvt_v2:PvtV2", "PVT v2, strided and linear"),
     "llama": ("archtool.families.llama:Llama", "Llama 2/3, Mistral, Qwen2, Qwen3"),
     "gemma2": ("archtool.families.gemma2:Gemma2", "Gemma-2"),
     "phi3": ("archtool.families.phi3:Phi3", "Phi-3, Phi-4"),
     "gpt2": ("archtool.families.gpt2:Gpt2", "GPT-2"),
+    "patchtst": ("archtool.families.patchtst:PatchTst", "PatchTST: forecasting, classification, regression"),
     "mamba": ("archtool.families.mamba:Mamba", "Mamba"),
 }
 
 OPERATORS: Table = {
     "mix.attn": ("archtool.operators.attention:Attention", "softmax self-attention"),
+    "mix.attn.window": ("archtool.operators.window_attention:WindowAttention", "(shifted) window attention"),
+    "mix.attn.relbias": ("archtool.operators.biased_attention:BiasedAttention", "with a bias per relative position"),
+    "mix.attn.cross": ("archtool.operators.cross_attention:CrossAttention", "softmax attention to another stream"),
     "mix.ssm": ("archtool.operators.ssm:Ssm", "selective state space (Mamba block) with scan orders"),
     "mix.rnn": ("archtool.operators.rnn:Lstm", "long short-term memory along the tokens"),
-    "mix.attn.linear": ("archtool.operators.linear_attention:LinearAttention", "linear attention: elu, cosFormer, Performer"),
+    "mix.attn.linear": (
+        "archtool.operators.linear_attention:LinearAttention",
+        "linear attention: elu, cosFormer, Performer",
+    ),
     "mix.retention": ("archtool.operators.retention:Retention", "retention: weights that fall with the distance"),
     "ffn.mlp": ("archtool.operators.mlp:Mlp", "two-layer perceptron"),
     "ffn.glu": ("archtool.operators.glu:Glu", "gated perceptron"),
+    "pos.abs": ("archtool.operators.positions:Positions", "learned positions, added to the stream"),
+    "down.merge": ("archtool.operators.patch_merging:PatchMerging", "a square of neighbours becomes one token"),
     "stem.token": ("archtool.operators.token_stem:TokenStem", "token, position and segment tables"),
     "stem.patch": ("archtool.operators.patch_stem:PatchStem", "image patches with extra tokens"),
     "head.lm": ("archtool.operators.lm_head:LmHead", "logits over the vocabulary"),
     "head.dense": ("archtool.operators.dense:Dense", "one linear layer with an activation"),
+    "head.seqpool": ("archtool.operators.seq_pool:SeqPool", "mean of the tokens, weighted by learned scores"),
     "head.pool": ("archtool.operators.pool:Pool", "one vector from many tokens"),
     "mix.conv": ("archtool.operators.conv:GridConv", "convolution on the grid of tokens"),
     "stem.conv": ("archtool.operators.conv_stem:ConvStem", "convolution on the pixels"),
+    "mix.conv.dw": ("archtool.operators.depthwise:DepthwiseConv", "a kernel per channel, on the grid or a sequence"),
+    "down.conv": ("archtool.operators.down_conv:DownConv", "strided convolution between stages"),
+    "mix.pool": ("archtool.operators.grid_pool:GridPool", "mean or maximum of the neighbours on the grid"),
     "stem.point": ("archtool.operators.point_stem:PointStem", "points, or a conditioning vector, as tokens"),
+    "stem.series": ("archtool.operators.series_stem:SeriesStem", "patches or variates of a series as tokens"),
+    "norm.revin": ("archtool.operators.revin:RevIn", "scaling of a series that its forecast gets back"),
+    "pos.continuous": ("archtool.operators.continuous:Continuous", "timestamps or other coordinates as positions"),
+    "mix.axis": ("archtool.operators.axis:AlongAxes", "mixing along a chosen axis of the tokens"),
+    "mix.attn.residual": (
+        "archtool.operators.residual_attention:ResidualAttention",
+        "attention that adds the scores before it",
+    ),
+    "head.forecast": ("archtool.operators.forecast:Forecast", "the next rows of a series"),
+    "head.variates": ("archtool.operators.variate_head:VariateHead", "one vector from all variates"),
     "mix.fft.global": ("archtool.operators.fft_gate:SpectralGate", "a learned filter on the tokens' spectrum"),
     "mix.fft.fno": ("archtool.operators.fno:FourierModes", "channel mixing on the lowest frequencies"),
     "mix.wavelet": ("archtool.operators.wavelet:HaarMixer", "mixing of Haar wavelet bands"),
     "norm.ada": ("archtool.operators.ada_norm:AdaNorm", "a norm whose gain and shift come from a condition"),
     "act": ("archtool.operators.act:Act", "an activation as a layer"),
+    "mix.attn.sr": ("archtool.operators.reduced_attention:ReducedAttention", "attention to a reduced grid"),
+    "ffn.conv": ("archtool.operators.conv_mlp:ConvMlp", "perceptron with a depthwise convolution"),
+    "stem.overlap": ("archtool.operators.overlap_stem:OverlapStem", "overlapping image patches"),
+    "head.allmlp": ("archtool.operators.all_mlp:AllMlp", "levels of a pyramid side by side"),
+    "head.image": ("archtool.operators.image_head:ImageHead", "tokens of a grid as an image, for outputs"),
     "topo.average": ("archtool.operators.average:Average", "mean of several streams"),
 }
 
@@ -51,7 +82,6 @@ CONSTRUCTS: Table = {
     "norm.rms": ("archtool.constructs.norms:RmsNorms", "RMSNorm"),
     "norm.bn": ("archtool.constructs.norms:BatchNorms", "BatchNorm with running statistics, GroupNorm of one group"),
     "norm.qk": ("archtool.constructs.norms:QueryKeyNorms", "a norm on each head's queries and keys"),
-    "pos.abs": ("archtool.constructs.positions:Absolute", "a learned table of positions"),
     "pos.rope": ("archtool.constructs.positions:Rotated", "rotary positions"),
     "pos.none": (
         "archtool.constructs.positions:NoPositions",
@@ -75,6 +105,10 @@ STEPS: Table = {
     "extract": ("archtool.run.steps.extract:Extract", "Cut a submodel out of a nested checkpoint."),
 }
 
+ZOO: Table = {
+    "cct": ("archtool.zoo.cct:architecture", "compact convolutional transformer"),
+}
+
 TRANSFORMS: Table = {}
 
 SEARCHERS: Table = {}
@@ -93,6 +127,7 @@ REPORT_PANELS: Table = {}
 BUILTINS: Mapping[str, Table] = {
     "families": FAMILIES,
     "operators": OPERATORS,
+    "zoo": ZOO,
     "constructs": CONSTRUCTS,
     "steps": STEPS,
     "transforms": TRANSFORMS,

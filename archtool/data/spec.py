@@ -71,17 +71,22 @@ class TokenPreprocess:
 class SeriesPreprocess:
     """A multivariate series to (past ``length``, next ``horizon``) windows, one every ``stride`` rows.
 
-    ``borders`` are the ends (row numbers) of train, val and test; empty means the customary ones of the
-    ETT files, else the fractions of the spec. ``standardise`` uses the train rows' mean and population
-    standard deviation. The windows of val and test may look back across their border.
+    Without ``length`` and ``horizon`` they are the model's; where there is none, `SERIES_LENGTH` and
+    `SERIES_HORIZON`. ``borders`` are the ends (row numbers) of train, val and test; empty means the customary ones
+    of the ETT files, else the fractions of the spec. ``standardise`` uses the train rows' mean and population
+    standard deviation. The windows of val and test may look back across their border. ``drop_last`` leaves out the
+    windows behind the last whole batch of this many, as published results on these sets often do.
     """
 
-    length: int = 336
-    horizon: int = 96
+    length: int | None = None
+    horizon: int | None = None
     stride: int = 1
     borders: tuple[int, ...] = ()
     standardise: bool = True
+    drop_last: int | None = None
 
+
+SERIES_LENGTH, SERIES_HORIZON = 336, 96
 
 Preprocess = TextPreprocess | ImagePreprocess | TokenPreprocess | SeriesPreprocess
 

@@ -20,6 +20,8 @@ def check_inputs(architecture: "Architecture", inputs: "Mapping[str, Tensor]") -
         _check_ids(architecture, inputs["input_ids"])
     if "pixel_values" in inputs:
         _check_pixels(architecture, inputs["pixel_values"])
+    if "past_values" in inputs and "past_values" in architecture.inputs:
+        _check_series(architecture, inputs["past_values"])
 
 
 def _check_ids(architecture: "Architecture", ids_BT: "Tensor") -> None:
@@ -48,4 +50,17 @@ def _check_pixels(architecture: "Architecture", pixels_BCHW: "Tensor") -> None:
             f"the model takes {' x '.join(map(str, wanted))}",
             f"--set data.task=image-classification --set data.preprocess.channels={wanted[0]} "
             f"--set 'data.preprocess.size=[{wanted[1]}, {wanted[2]}]'",
+        )
+
+
+def _check_series(architecture: "Architecture", past_BTV: "Tensor") -> None:
+    from archtool.ir.feeds import feeds, sample_shape
+
+    given = tuple(past_BTV.shape[1:])
+    wanted = sample_shape(architecture, feeds(architecture)["past_values"], given[0])
+    if wanted != given:
+        raise InputError(
+            f"a series of the data has {given[0]} rows and {given[1]} variables; the model takes {wanted[0]} and "
+            f"{wanted[1]}",
+            f"--set data.preprocess.length={wanted[0]}; choose the variables with --columns value1=A,value2=B.",
         )

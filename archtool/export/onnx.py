@@ -93,7 +93,7 @@ def _trace(
     import torch
 
     try:
-        with torch.no_grad():
+        with torch.no_grad():  # which attention kernel is traced depends on it, and with that the layout
             return torch.onnx.export(
                 _positional(module, list(inputs), output_names),
                 tuple(inputs.values()),

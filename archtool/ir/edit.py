@@ -128,7 +128,13 @@ def steps(arch: Architecture, edit: Edit) -> tuple[Step, ...]:
 
 def edited(arch: Architecture, plan: EncodingPlan, edit: Edit) -> tuple[Architecture, EncodingPlan]:
     """The architecture and plan after an edit."""
-    stages = steps(arch, edit)
+    return outcome(arch, plan, edit, steps(arch, edit))
+
+
+def outcome(
+    arch: Architecture, plan: EncodingPlan, edit: Edit, stages: Sequence[Step]
+) -> tuple[Architecture, EncodingPlan]:
+    """The architecture and plan after an edit whose structural ``stages`` are known."""
     after = stages[-1].after if stages else arch
     for step in stages:
         plan = step.plan(plan)
@@ -171,6 +177,8 @@ def _selected_layer(owner: str, layer: Layer, selections: Selections) -> Layer:
         chosen = selections.get(f"{owner}.{layer.name}.{local}")
         if chosen:
             op = op.selected(local, chosen.keep, chosen.per)
+    for axis, chosen in selections.items():
+        op = op.followed(axis, chosen.keep)
     return layer if op is layer.op else replace(layer, op=op)
 
 
@@ -179,7 +187,7 @@ def _check_legal(arch: Architecture, selection: Selection) -> None:
     if axis not in arch.size:
         known = ", ".join(sorted(arch.size)[:12])
         raise RefusedEdit(f"there is no axis {axis!r}", f"Axes of this model: {known}, …")
-    flat = [i for row in selection.keep for i in (row if isinstance(row, tuple) else (row,))]
+    flat = selection.flat()
     if not flat:
         raise RefusedEdit(f"nothing would be left of {axis}", "Keep at least one, or drop the layer.")
     if min(flat) < 0 or max(flat) >= arch.size[axis]:
@@ -256,10 +264,31 @@ def _drop_layer(arch: Architecture, what: Drop) -> Architecture:
     layer = next((item for item in block.layers if item.name == what.layer), None)
     if layer is None or not layer.residual:
         raise RefusedEdit(f"{what.block}.{what.layer} is not a residual layer", "Only residual layers can be dropped.")
-    left = () if layer.post is None else (Layer(layer.name, None, post=layer.post, residual=False),)
-    layers = tuple(kept for item in block.layers for kept in (left if item is layer else (item,)))
-    blocks = tuple(replace(b, layers=layers) if b.name == block.name else b for b in arch.blocks)
+    blocks = tuple(replace(b, layers=_without_branch(b, layer)) if b is block else b for b in arch.blocks)
     return _without_unused(replace(arch, blocks=blocks), f"{what.block}.{what.layer}")
+
+
+def _without_branch(block: Block, last: Layer) -> tuple[Layer, ...]:
+    """The layers without the branch that ends with ``last`` (its post-norm stays)."""
+    names = [layer.name for layer in block.layers]
+    end = names.index(last.name)
+    branch = names[names.index(last.since or last.name) : end + 1]
+    left = () if last.post is None else (Layer(last.name, None, post=last.post, residual=False),)
+    first, *inner = branch
+    follower = last.name if left else "".join(names[end + 1 : end + 2])
+    kept: list[Layer] = []
+    for layer in block.layers:
+        if layer.name not in branch:
+            if layer.since in inner:
+                raise RefusedEdit(
+                    f"{block.name}.{layer.name} adds what enters {layer.since}, a layer inside of {last.name}'s branch",
+                    f"Drop {layer.name} before.",
+                )
+            since = follower if layer.since == first else layer.since
+            kept.append(replace(layer, since="" if since == layer.name else since))
+        elif layer is last:
+            kept.extend(left)
+    return tuple(kept)
 
 
 def _drop_block(arch: Architecture, name: str) -> Architecture:

@@ -162,6 +162,10 @@ class Operator:
         """This operator after a selection on a local axis; default: unchanged (sizes live elsewhere)."""
         return self
 
+    def followed(self, axis: str, keep: Any) -> Operator:
+        """This operator after a selection on an axis that it uses and does not own (full name: a stream's width)."""
+        return self
+
     def refuses(self, axis: str, keep: Any) -> str:
         """Why this operator does not take a selection of ``axis`` (full name); empty if it does."""
         return ""

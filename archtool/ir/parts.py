@@ -205,15 +205,17 @@ class Witness(Part):
     """A tensor without entries whose leading dimensions are axes, so that a module can read their sizes.
 
     A weight matrix does not tell heads from head dimensions; this does, and it is sliced with the rest,
-    so that one module serves all widths.
+    so that one module serves all widths. ``tie`` names a witness of another place (``"b0.attn.scores"``): the axes
+    of both belong together, and a selection must keep the same entries at both.
     """
 
     dims: tuple[Dim, ...]
+    tie: str = ""
 
     def tensors(self) -> tuple[TensorSpec, ...]:
         """A derived tensor of shape (axes..., 0)."""
         roles = (Role.ELEMENTWISE,) * (len(self.dims) + 1)
-        return (TensorSpec("", (*self.dims, dim(0)), roles, Kind.DERIVED, "zeros"),)
+        return (TensorSpec("", (*self.dims, dim(0)), roles, Kind.DERIVED, "zeros", self.tie),)
 
 
 class Source(Hashable, Protocol):

@@ -113,7 +113,7 @@ def layer_case(arch: Architecture, layer: BodyLayer, sizes: Mapping[str, int], w
         import torch
 
         generator = torch.Generator().manual_seed(work.seed)
-        hidden_BTD = torch.randn((work.batch, layer.tokens, width), generator=generator)
+        hidden_BTD = torch.randn((work.batch * layer.sequences, layer.tokens, width), generator=generator)
         return {"hidden": hidden_BTD} | _extra(arch, layer, work)
 
     def copies(count: int) -> nn.Module:

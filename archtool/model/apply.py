@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from archtool.errors import InputError
-from archtool.ir.edit import Edit, RefusedEdit, Step, edited, indices, steps
+from archtool.ir.edit import Edit, RefusedEdit, Step, indices, outcome, steps
 from archtool.ir.encodings import Affine, Dense, Encoding
 from archtool.ir.parts import TensorSpec
 from archtool.ir.table import shape, stored
@@ -31,14 +31,17 @@ def apply(checkpoint: Checkpoint, edit: Edit, delta: Mapping[str, Tensor] | None
     Raises:
         RefusedEdit: the axis table or an encoding does not allow the edit.
     """
-    after, plan = edited(checkpoint.architecture, checkpoint.plan, edit)
+    stages = steps(checkpoint.architecture, edit)
+    after, plan = outcome(checkpoint.architecture, checkpoint.plan, edit, stages)
     current = checkpoint
-    for step in steps(checkpoint.architecture, edit):
+    for step in stages:
         current = _structural(current, step)
     current = _with_values(current, edit, delta or {})
     weights: dict[str, Lazy] = {}
+    specs = stored(current.architecture)
     for storage in stored(after):
-        weights.update(_stored_as(current, storage, plan.of(storage)))
+        dims = shape(specs[storage], current.architecture)
+        weights.update(_stored_as(current, storage, dims, plan.of(storage)))
     return replace(current, architecture=after, plan=plan, weights=weights)
 
 
@@ -94,11 +97,10 @@ def _with_values(checkpoint: Checkpoint, edit: Edit, delta: Mapping[str, Tensor]
     return replace(checkpoint, plan=plan, weights={**checkpoint.weights, **held})
 
 
-def _stored_as(checkpoint: Checkpoint, storage: str, encoding: Encoding) -> dict[str, Lazy]:
+def _stored_as(checkpoint: Checkpoint, storage: str, dims: tuple[int, ...], encoding: Encoding) -> dict[str, Lazy]:
     now = checkpoint.plan.of(storage)
-    spec_shape = shape(stored(checkpoint.architecture)[storage], checkpoint.architecture)
     if now == encoding:
-        names = [leaf_name(storage, leaf) for leaf in now.leaves(spec_shape)]
+        names = [leaf_name(storage, leaf) for leaf in now.leaves(dims)]
         return {name: checkpoint.weights[name] for name in names}
     dense = checkpoint.tensor(storage)
     return {storage: dense} if isinstance(encoding, Dense) else encoded_weights(storage, dense, encoding)

@@ -16,9 +16,11 @@ STEPS = (1e-3, 1e-1)
 
 def initial(kind: str, shape: Sequence[int], std: float, generator: torch.Generator) -> Tensor:
     """A tensor of a kind: ``normal`` (of deviation ``std``), ``zeros``, ``ones``, ``step``, ``log_count``,
-    ``orthogonal`` or ``retention``.
+    ``orthogonal``, ``retention`` or ``sincos`` (a position table).
     """
     import torch
+
+    from archtool.operators.sincos import sincos_table
 
     if kind == "normal":
         return torch.empty(shape).normal_(0.0, std, generator=generator)
@@ -30,6 +32,8 @@ def initial(kind: str, shape: Sequence[int], std: float, generator: torch.Genera
         return torch.arange(1.0, shape[-1] + 1).log().expand(shape).clone()
     if kind == "orthogonal":
         return _orthogonal(shape, generator)
+    if kind == "sincos":
+        return sincos_table(*shape)
     if kind == "retention":
         return 1 - torch.exp2(-5.0 - torch.arange(shape[0]))
     return torch.zeros(shape) if kind == "zeros" else torch.ones(shape)

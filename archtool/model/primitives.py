@@ -87,9 +87,13 @@ class EncodedLinear(Encoded):
 def convolve(x: Tensor, weight: Tensor, bias: Tensor | None, part: Any) -> Tensor:
     """A convolution with the strides, padding and dilation of ``part``; the groups are those of the shapes.
 
-    One along a sequence is computed on a grid of one row, where a stream keeps its channels innermost.
+    One along a sequence is computed on a grid of one row, where a stream keeps its channels innermost; a point-wise one
+    on such a view is a matrix product, which copies nothing.
     """
     groups, dilation = x.shape[1] // weight.shape[1], part.dilation or (1,) * (weight.dim() - 2)
+    moves = any(n != 1 for n in (*weight.shape[2:], *part.stride)) or any(part.padding)
+    if groups == 1 and not moves and x.stride(1) == 1:
+        return F.linear(x.movedim(1, -1), weight.flatten(1), bias).movedim(-1, 1)
     if weight.dim() == 3:
         stride, padding, dilation = (1, *part.stride), (0, *part.padding), (1, *dilation)
         row = F.conv2d(x.unsqueeze(2), weight.unsqueeze(2), bias, stride, padding, dilation, groups)

@@ -122,7 +122,7 @@ class Attention(Operator):
     def forward(self, m: Any, x: Tensor, ctx: Any) -> Tensor:
         """(B, T, D) → (B, T, D); with a state in ``ctx``, keys and values of earlier tokens are prepended."""
         kv, group = m.heads.shape[0], m.heads.shape[1]
-        q, k, v = (_split(y, n) for y, n in ((m.q(x), kv * group), (m.k(x), kv), (m.v(x), kv)))
+        q, k, v = (split_heads(y, n) for y, n in ((m.q(x), kv * group), (m.k(x), kv), (m.v(x), kv)))
         if self.qk_norm:
             q, k = m.q_norm(q), m.k_norm(k)
         if self.rotary:
@@ -130,7 +130,7 @@ class Attention(Operator):
             q = rotate(q, *(_per_query(t, group) for t in (cos, sin)))
             k = rotate(k, cos, sin)
         k, v = ctx.extend(k, v)
-        mixed = self._mix(q, _repeat(k, group), _repeat(v, group), ctx)
+        mixed = self._mix(m, q, repeat_heads(k, group), repeat_heads(v, group), ctx)
         return m.o(mixed.transpose(1, 2).flatten(2))
 
     def _cos_sin(self, m: Any, ctx: Any, dtype: Any) -> tuple[Tensor, Tensor]:
@@ -140,7 +140,7 @@ class Attention(Operator):
         cos, sin = cos_sin(table, ctx.positions, attention_factor(self.rotary))
         return cos.to(dtype), sin.to(dtype)
 
-    def _mix(self, q: Tensor, k: Tensor, v: Tensor, ctx: Any) -> Tensor:
+    def _mix(self, m: Any, q: Tensor, k: Tensor, v: Tensor, ctx: Any) -> Tensor:
         import torch.nn.functional as F
 
         mask = ctx.mask(self.causal, self.window)
@@ -150,12 +150,12 @@ class Attention(Operator):
         return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=causal, scale=self.scale)
 
 
-def _split(x_BTE: Tensor, heads: int) -> Tensor:
+def split_heads(x_BTE: Tensor, heads: int) -> Tensor:
     """(B, T, heads × K) → (B, heads, T, K)."""
     return x_BTE.unflatten(-1, (heads, -1)).transpose(1, 2)
 
 
-def _repeat(x_BHTK: Tensor, group: int) -> Tensor:
+def repeat_heads(x_BHTK: Tensor, group: int) -> Tensor:
     """Each kv head ``group`` times, in place of its queries."""
     if group == 1:
         return x_BHTK

@@ -18,6 +18,14 @@ IMAGE = dict(
     image_size=16,
     patch_size=8,
 )
+PYRAMID = dict(
+    num_encoder_blocks=2, depths=[1, 2], sr_ratios=[2, 1], hidden_sizes=[24, 48], patch_sizes=[7, 3], strides=[4, 2],
+    num_attention_heads=[4, 8], mlp_ratios=[2, 2], image_size=24,
+)  # fmt: skip
+STAGES = dict(
+    image_size=18, patch_size=2, embed_dim=16, depths=[2, 3], num_heads=[2, 4], window_size=4, mlp_ratio=2.0,
+    use_absolute_embeddings=True,
+)  # fmt: skip
 ENCODER = dict(**TEXT, num_attention_heads=4, max_position_embeddings=64)
 DECODER = dict(**TEXT, num_attention_heads=6, num_key_value_heads=3, head_dim=8, max_position_embeddings=64)
 DISTIL = dict(vocab_size=61, dim=32, n_layers=2, n_heads=4, hidden_dim=40, max_position_embeddings=40)
@@ -29,7 +37,12 @@ MODELS = {
     "roberta": lambda: tf.RobertaModel(tf.RobertaConfig(**ENCODER, pad_token_id=1)),
     "distilbert": lambda: tf.DistilBertForSequenceClassification(tf.DistilBertConfig(**DISTIL)),
     "vit": lambda: tf.ViTForImageClassification(tf.ViTConfig(**IMAGE, num_labels=5)),
+    "swin": lambda: tf.SwinForImageClassification(tf.SwinConfig(**STAGES, num_labels=5)),
     "deit": lambda: tf.DeiTForImageClassificationWithTeacher(tf.DeiTConfig(**IMAGE, num_labels=5)),
+    "segformer-map": lambda: tf.SegformerForSemanticSegmentation(
+        tf.SegformerConfig(**PYRAMID, decoder_hidden_size=16, num_labels=5)
+    ),
+    "pvt_v2": lambda: tf.PvtV2ForImageClassification(tf.PvtV2Config(**PYRAMID, linear_attention=True, num_labels=5)),
     "llama": lambda: tf.LlamaForCausalLM(tf.LlamaConfig(**DECODER)),
     "llama-class": lambda: tf.LlamaForSequenceClassification(tf.LlamaConfig(**DECODER, num_labels=3, pad_token_id=0)),
     "mistral": lambda: tf.MistralForCausalLM(tf.MistralConfig(**DECODER, sliding_window=5)),

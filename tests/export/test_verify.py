@@ -45,27 +45,49 @@ def ragged_encoder(checkpoint):
     )  # fmt: skip
 
 
+def ragged_stages(checkpoint):
+    """Uneven widths and heads in both stages, a stage of another width, a block dropped between shifted ones."""
+    return edited(
+        checkpoint, keep("b0.ffn.hidden", range(24)), keep("b1.attn.kv", (1,)), keep("b3.attn.qk", (0, 2)),
+        keep("s1.width", range(0, 32, 2)), Drop("b2"),
+    )  # fmt: skip
+
+
 def ragged_timm(checkpoint):
     return edited(checkpoint, keep("b0.ffn.hidden", range(9)), Drop("b1", "attn"))
 
 
 def uniform_ffn(checkpoint, count=24):
-    stage = checkpoint.architecture.stage("s0")
-    return edited(checkpoint, *(keep(f"{b.name}.ffn.hidden", range(count)) for b in stage))
+    stages = checkpoint.architecture.stages.values()
+    counts = [(b.name, count * 2**i) for i, stage in enumerate(stages) for b in stage]
+    return edited(checkpoint, *(keep(f"{name}.ffn.hidden", range(n)) for name, n in counts))
 
 
 def five_heads(checkpoint):
     return edited(checkpoint, *(keep(f"b{i}.attn.kv", (0, 2, 3, 4, 5)) for i in range(3)))
 
 
+UNIFORM = ("bert-class", "distilbert", "vit", "deit", "qwen2", "segformer-map", "pvt_v2")
+ENCODERS = ("bert", "bert-masked", "roberta", "distilbert", "vit", "deit", "gpt2", "segformer-map", "pvt_v2")
 DECODERS = ("llama", "llama-class", "mistral", "qwen2", "gemma2", "phi3")
+INT8_MODELS = ("llama", "bert", "vit", "gpt2", "phi3", "segformer-map", "pvt_v2")
 PADDED = ("llama", "mistral", "qwen2", "gemma2", "phi3")
 CASES = {
     **{
         f"same-{name}": (name, lambda c: c, "stock")
         for name in ("bert", "bert-masked", "roberta", "qwen3", "gpt2", "phi3", "gemma2")
     },
-    **{f"ffn-{name}": (name, uniform_ffn, "stock") for name in ("bert-class", "distilbert", "vit", "deit", "qwen2")},
+    **{f"ffn-{name}": (name, uniform_ffn, "stock") for name in UNIFORM},
+    "ffn-swin": ("swin", uniform_ffn, "stock"),
+    "depth-swin": ("swin", lambda c: edited(c, Drop("b4")), "stock"),
+    "shifts-swin": ("swin", lambda c: edited(c, Drop("b0")), "remote"),
+    "ragged-swin": ("swin", ragged_stages, "remote"),
+    "int8-swin": ("swin", lambda c: encoded(c, INT8), "remote"),
+    "padded-swin": (
+        "swin",
+        lambda c: edited(c, keep("b0.ffn.hidden", range(9)), keep("b1.attn.kv", (1,)), Drop("b3", "ffn")),
+        "padded",
+    ),
     "queries-llama": (
         "llama",
         lambda c: edited(c, *(keep(f"b{i}.attn.group", (1,)) for i in range(3))),
@@ -75,16 +97,13 @@ CASES = {
     "depth-llama": ("llama", lambda c: edited(c, Drop("b0")), "stock"),
     "heads-llama": ("llama-six", five_heads, "sibling"),
     **{f"ragged-{name}": (name, ragged_decoder, "remote") for name in DECODERS},
-    **{
-        f"ragged-{name}": (name, ragged_encoder, "remote")
-        for name in ("bert", "bert-masked", "roberta", "distilbert", "vit", "deit", "gpt2")
-    },
+    **{f"ragged-{name}": (name, ragged_encoder, "remote") for name in ENCODERS},
     "ragged-qwen3": (
         "qwen3",
         lambda c: edited(c, keep("b0.ffn.hidden", range(40)), Drop("b1", "attn")),
         "remote",
     ),
-    **{f"int8-{n}": (n, lambda c: encoded(c, INT8), "remote") for n in ("llama", "bert", "vit", "gpt2", "phi3")},
+    **{f"int8-{n}": (n, lambda c: encoded(c, INT8), "remote") for n in INT8_MODELS},
     **{f"int4-{name}": (name, lambda c: encoded(c, INT4), "remote") for name in ("llama", "bert", "deit")},
     "int8-ragged": ("llama", lambda c: encoded(ragged_decoder(c), INT8), "remote"),
     **{f"padded-{name}": (name, ragged_decoder, "padded") for name in PADDED},
@@ -153,22 +172,24 @@ def wrong(sources, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def onnx_run(sources, tmp_path_factory):
-    """An image model with an ONNX graph beside it."""
-    folder = tmp_path_factory.mktemp("onnx")
-    exported = export_model(ragged_encoder(sources["vit"]), folder / "model", onnx=True)
-    record(ragged_encoder(sources["vit"]), exported, folder)
-    return folder
+def onnx_runs(sources, tmp_path_factory):
+    """Image models with an ONNX graph beside them."""
+    root, changed = tmp_path_factory.mktemp("onnx"), {"vit": ragged_encoder, "swin": ragged_stages}
+    for name, change in changed.items():
+        checkpoint = change(sources[name])
+        record(checkpoint, export_model(checkpoint, root / name / "model", onnx=True), root / name)
+    return {name: root / name for name in changed}
 
 
 @pytest.fixture(scope="module")
-def verified(runs, wrong, onnx_run):
+def verified(runs, wrong, onnx_runs):
     """One fresh process for everything (and one for the native dialect)."""
-    return verify_all([*(folder for _, _, folder in runs.values()), *wrong, onnx_run])
+    return verify_all([*(folder for _, _, folder in runs.values()), *wrong, *onnx_runs.values()])
 
 
-def test_an_onnx_graph_is_verified_beside_the_model(onnx_run, verified):
-    both = verified[onnx_run]
+@pytest.mark.parametrize("name", ["vit", "swin"])
+def test_an_onnx_graph_is_verified_beside_the_model(name, onnx_runs, verified):
+    both = verified[onnx_runs[name]]
     assert [v.runtime for v in both] == ["transformers", "onnxruntime"]
     assert all(v.passed and v.max_abs_diff <= 1e-5 for v in both)
 

@@ -1,17 +1,19 @@
 """A sliced model equals its masked parent, for every axis of every family."""
 
+from dataclasses import replace
+from types import SimpleNamespace
+
 import pytest
 import torch
 
 from archtool.builtins import FAMILIES
-from archtool.ir.axes import Selection
+from archtool.ir.axes import Selection, kept_indices
 from archtool.ir.edit import Drop, Edit, RefusedEdit, Select
+from archtool.ir.operator import Flow
 from archtool.ir.table import axes
 from archtool.model.apply import apply
 from archtool.model.masked import masked_parent
 from tests.model.tiny import CONFIGS, inputs, tiny
-
-KEPT_OUTPUT_AXES = ("vocab", "units")
 
 
 def kept(n: int) -> tuple[int, ...]:
@@ -21,9 +23,13 @@ def kept(n: int) -> tuple[int, ...]:
 
 def selectable(checkpoint):
     arch = checkpoint.architecture
+    fixed = {
+        place.site.axis(local) for place in arch.places if place.layer.op
+        for local, edits in place.layer.op.local_axes.items() if "select" not in edits
+    }  # fmt: skip
     for axis in axes(arch):
-        looked_up = axis in ("channels", "positions") or axis.endswith((".positions", ".types"))
-        if arch.size[axis] > 1 and not looked_up:
+        looked_up = axis in ("channels", "positions") or axis.endswith(".types")
+        if arch.size[axis] > 1 and not looked_up and axis not in fixed:
             yield axis
 
 
@@ -33,19 +39,22 @@ def compare(checkpoint, edit, dtype="fp32", tolerance=1e-5):
     masked = masked_parent(checkpoint.module(dtype), edit)
     if dtype == "fp64":
         feed = {k: v.double() if v.is_floating_point() else v for k, v in feed.items()}
-    chosen = {d.selection.axis: d.selection.keep for d in edit.decisions if isinstance(d, Select)}
+    chosen = {d.selection.axis: d.selection for d in edit.decisions if isinstance(d, Select)}
     if "vocab" in chosen:
-        ids = torch.tensor(chosen["vocab"])
+        ids = torch.tensor(chosen["vocab"].keep)
         positions = 2 + feed["input_ids"] % (len(ids) - 2)
         out = sliced(input_ids=positions)
         expected = masked(input_ids=ids[positions])
     else:
         out, expected = sliced(**feed), masked(**feed)
-    for name, value in out.items():
-        reference = expected[name]
+    arch = checkpoint.architecture
+    leaving = {place.block.name: place.leaving for place in arch.places}
+    for name, block in arch.outputs:
+        value, reference = out[name], expected[name]
         if reference.shape != value.shape:
-            axis = next(a for a in chosen if len(chosen[a]) == value.shape[-1])
-            reference = reference[..., list(chosen[axis])]
+            channels = next(i for i, n in enumerate(value.shape) if reference.shape[i] != n)
+            kept_channels = torch.tensor(kept_indices(leaving[block], arch.size, chosen))
+            reference = reference.index_select(channels, kept_channels)
         if tolerance == 0:
             assert torch.equal(value, reference), name
         else:
@@ -72,10 +81,9 @@ def test_all_axes_together(family):
 @pytest.mark.parametrize("family", sorted(CONFIGS))
 def test_dropped_layers_equal_silenced_ones(family):
     checkpoint = tiny(family)
-    for block in checkpoint.architecture.stage("s0"):
-        for layer in block.layers:
-            if layer.residual:
-                compare(checkpoint, Edit("test", (Drop(block.name, layer.name),)))
+    for place in checkpoint.architecture.places:
+        if place.block.stage and place.layer.residual:
+            compare(checkpoint, Edit("test", (Drop(place.block.name, place.layer.name),)))
 
 
 def test_every_family_is_tested():
@@ -112,13 +120,14 @@ def test_unknown_axis_is_refused_by_name():
 def test_linear_path_is_bit_exact_in_float64_on_integers(family):
     """Integer weights: selecting ffn units changes no bit up to the first norm after it."""
     checkpoint = tiny(family, integers=True)
-    for block in checkpoint.architecture.stage("s0"):
-        axis = f"{block.name}.ffn.hidden"
-        edit = Edit("test", (Select(Selection(axis, kept(checkpoint.architecture.size[axis]))),))
+    for place in checkpoint.architecture.places:
+        axis, sizes = f"{place.name}.hidden", checkpoint.architecture.size
+        if axis not in sizes or not hasattr(place.layer.op, "act"):
+            continue
+        edit = Edit("test", (Select(Selection(axis, kept(sizes[axis]))),))
         sliced, masked = apply(checkpoint, edit).module("fp64"), masked_parent(checkpoint.module("fp64"), edit)
-        x = torch.randint(-3, 4, (2, 5, checkpoint.architecture.size["s0.width"])).double()
-        op = next(layer.op for layer in block.layers if layer.name == "ffn")
-        relu = type(op)(**{**vars(op), "act": "relu"})
-        one = relu.forward(sliced.get_submodule(f"{block.name}.ffn"), x, None)
-        two = relu.forward(masked.get_submodule(f"{block.name}.ffn"), x, None)
+        x = torch.randint(-3, 4, (2, 6, place.site.stream.size(sizes))).double()
+        relu = replace(place.layer.op, act="relu")
+        ctx = SimpleNamespace(flow=Flow(6, (2, 3)))
+        one, two = (relu.forward(m.get_submodule(place.name), x, ctx) for m in (sliced, masked))
         assert torch.equal(one, two)

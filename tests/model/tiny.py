@@ -3,6 +3,7 @@
 import torch
 
 from archtool.families.registry import family_named
+from archtool.measure.inputs import example_inputs
 from archtool.model.build import build
 from archtool.model.checkpoint import Checkpoint, Source, of_module
 
@@ -30,8 +31,23 @@ CONFIGS = {
         image_size=8, patch_size=4, num_channels=3, hidden_act="gelu", layer_norm_eps=1e-12,
         architectures=["DeiTForImageClassificationWithTeacher"], id2label={"0": "a", "1": "b", "2": "c", "3": "d"},
     ),
+    "swin": dict(
+        model_type="swin", image_size=24, patch_size=2, num_channels=3, embed_dim=12, depths=[2, 3], num_heads=[2, 3],
+        window_size=4, mlp_ratio=2.0, hidden_act="gelu", use_absolute_embeddings=True,
+        architectures=["SwinForImageClassification"], id2label={"0": "a", "1": "b", "2": "c", "3": "d"},
+    ),
     "timm_vit": dict(
         architecture="vit_tiny_patch16_224", num_classes=4, model_args={"num_heads": 4, "img_size": 8, "patch_size": 4},
+    ),
+    "segformer": dict(
+        model_type="segformer", num_encoder_blocks=2, depths=[1, 2], sr_ratios=[2, 1], hidden_sizes=[8, 16],
+        patch_sizes=[7, 3], strides=[4, 2], num_attention_heads=[2, 4], mlp_ratios=[3, 2], decoder_hidden_size=12,
+        image_size=20, architectures=["SegformerForSemanticSegmentation"], id2label={"0": "a", "1": "b", "2": "c"},
+    ),
+    "pvt_v2": dict(
+        model_type="pvt_v2", num_encoder_blocks=2, depths=[2, 1], sr_ratios=[2, 1], hidden_sizes=[8, 16],
+        patch_sizes=[7, 3], strides=[4, 2], num_attention_heads=[2, 4], mlp_ratios=[3, 2], linear_attention=True,
+        image_size=32, architectures=["PvtV2ForImageClassification"], id2label={"0": "a", "1": "b", "2": "c"},
     ),
     "llama": dict(
         model_type="llama", vocab_size=61, hidden_size=24, intermediate_size=40, num_hidden_layers=3,
@@ -55,6 +71,11 @@ CONFIGS = {
     "mamba": dict(
         model_type="mamba", vocab_size=61, hidden_size=24, state_size=6, num_hidden_layers=3, expand=2, time_step_rank=4,
         layer_norm_epsilon=1e-5, tie_word_embeddings=False,
+    ),
+    "patchtst": dict(
+        model_type="patchtst", num_input_channels=3, context_length=24, patch_length=8, patch_stride=4, d_model=24,
+        ffn_dim=40, num_attention_heads=4, num_hidden_layers=3, prediction_length=5, pooling_type=None,
+        use_cls_token=False, architectures=["PatchTSTForPrediction"],
     ),
 }  # fmt: skip
 
@@ -88,6 +109,9 @@ def tiny(name: str, seed: int = 0, integers: bool = False) -> Checkpoint:
                 p.copy_(torch.randint(-2, 3, p.shape, generator=generator))
             else:
                 p.add_(torch.randn(p.shape, generator=generator) * 0.1)
+        for name, b in model.named_buffers():
+            if "running" in name:
+                b.add_(4 * torch.rand(b.shape, generator=generator))
     return of_module(model, Source(config=config))
 
 
@@ -95,6 +119,8 @@ def inputs(checkpoint: Checkpoint, seed: int = 0, batch: int = 2, length: int = 
     """Random valid inputs."""
     generator = torch.Generator().manual_seed(seed)
     arch = checkpoint.architecture
+    if "past_values" in arch.inputs:
+        return example_inputs(arch, batch, length, seed)
     if "pixel_values" in arch.inputs:
         shape = (batch, arch.size["channels"], int(arch.fact["image_height"]), int(arch.fact["image_width"]))
         return {"pixel_values": torch.randn(shape, generator=generator)}

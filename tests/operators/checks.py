@@ -14,7 +14,7 @@ from archtool.ir.cost import cost
 from archtool.ir.edit import Edit, Select
 from archtool.ir.feeds import entering, feeds
 from archtool.ir.parts import Role
-from archtool.ir.table import axes, claims
+from archtool.ir.table import alike, axes, claims
 from archtool.ir.validate import validate
 from archtool.measure.inputs import example_inputs
 from archtool.model.apply import apply
@@ -86,7 +86,8 @@ def check_masked(arch):
     """The sliced model equals the masked parent, for every axis alone and for all together."""
     checkpoint = made(arch)
     free = selectable(arch)
-    for group in ([a] for a in free):
+    together = alike(arch)
+    for group in dict.fromkeys(together.get(a, (a,)) for a in free):
         _equal(checkpoint, group)
     _equal(checkpoint, free)
 
@@ -101,9 +102,10 @@ def _equal(checkpoint, chosen):
         expected = masked_parent(checkpoint.module(), edit)(**feed)
     for name, value in small.items():
         reference = expected[name]
-        if reference.shape != value.shape:
-            axis = next(a for a in keep if len(keep[a]) == value.shape[-1])
-            reference = reference[..., list(keep[axis])]
+        for i, n in enumerate(value.shape):
+            if reference.shape[i] != n:
+                axis = next(a for a in keep if (len(keep[a]), arch.size[a]) == (n, reference.shape[i]))
+                reference = reference.index_select(i, torch.tensor(keep[axis]))
         scale = reference.abs().max().clamp_min(1.0)
         assert (value - reference).abs().max() <= 1e-5 * scale, (chosen, name)
 
@@ -152,4 +154,4 @@ def check_linear(arch):
 
 
 def _grown(fact, value, n):
-    return value * n // 64 if fact == "image_height" else value
+    return value * n // 64 if fact in ("image_height", "series_length") else value

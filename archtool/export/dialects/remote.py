@@ -23,10 +23,11 @@ def form(checkpoint: Checkpoint) -> Form:
     arch, base = checkpoint.architecture, base_config(checkpoint)
     code = modeling_file(arch, checkpoint.plan)
     cls, autos = classes(arch)
+    staged = [place for place in arch.places if place.block.stage]
     sizes = {
         "vocab_size": arch.size.get("vocab"),
-        "hidden_size": arch.size.get("s0.width"),
-        "num_hidden_layers": len(arch.stage("s0")),
+        "hidden_size": staged[-1].leaving.size(arch.size) if staged else None,
+        "num_hidden_layers": sum(map(len, arch.stages.values())),
     }
     config: dict[str, Any] = {
         "model_type": "archtool",
@@ -51,4 +52,6 @@ def classes(arch: Architecture) -> tuple[str, tuple[str, ...]]:
             return "ArchtoolForCausalLM", ("AutoModel", "AutoModelForCausalLM")
         return "ArchtoolModel", ("AutoModel", "AutoModelForMaskedLM")
     task = "ImageClassification" if "pixel_values" in arch.inputs else "SequenceClassification"
+    if heads["logits"] is not None and heads["logits"].kind == "head.image":
+        task = "SemanticSegmentation"
     return "ArchtoolModel", ("AutoModel", f"AutoModelFor{task}")

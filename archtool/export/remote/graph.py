@@ -53,7 +53,7 @@ def graph(checkpoint: Checkpoint) -> dict[str, Any]:
         "outputs": [list(pair) for pair in arch.outputs],
         "cached": _cached(arch),
         "sizes": dict(arch.sizes),
-        "learned_positions": any(getattr(p.layer.op, "positions", None) for p in arch.places),
+        "learned_positions": any(axis.rpartition(".")[2] == "positions" for axis in arch.size),
     }
 
 
@@ -114,7 +114,7 @@ def _layer(layer: Layer) -> dict[str, Any]:
     op = None if layer.op is None else {"kind": layer.op.kind, **dataclasses.asdict(layer.op)}
     return {
         "name": layer.name, "op": op, **norms, "residual": layer.residual, "scale": layer.scale,
-        "source": layer.source, "reads": list(layer.reads),
+        "source": layer.source, "reads": list(layer.reads), "since": layer.since,
     }  # fmt: skip
 
 

@@ -25,7 +25,7 @@ class PruneOptions(StepOptions):
         "Kinds of units to narrow: ffn, heads, queries, qk, v, inner, state, rank, width (the streams). Without any: "
         "ffn and heads, or inner where a model has neither.",
     )
-    blocks: int = option(0, "Blocks to drop, weakest first, before widths are cut.", ge=0)
+    blocks: int = option(0, "Blocks to drop, weakest first, before widths are cut; every stage keeps one.", ge=0)
     allocation: Literal["uniform", "exact"] = option(
         "uniform", "One share for all blocks, or each its own by the exact solver."
     )
@@ -76,7 +76,7 @@ def _depth(checkpoint: Checkpoint, options: PruneOptions, context: Context) -> E
     if not options.blocks:
         return Edit("prune", ())
     found = block_scores(checkpoint, protect=context.recipe.protect, progress=context.progress)
-    return drop_weakest(found, options.blocks, len(checkpoint.architecture.stage("s0")))
+    return drop_weakest(checkpoint.architecture, found, options.blocks)
 
 
 def _widths(
