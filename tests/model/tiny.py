@@ -78,6 +78,10 @@ CONFIGS = {
         model_type="gpt2", vocab_size=61, n_embd=24, n_inner=40, n_layer=3, n_head=4, n_positions=64,
         activation_function="gelu_new",
     ),
+    "mamba": dict(
+        model_type="mamba", vocab_size=61, hidden_size=24, state_size=6, num_hidden_layers=3, expand=2, time_step_rank=4,
+        layer_norm_epsilon=1e-5, tie_word_embeddings=False,
+    ),
     "patchtst": dict(
         model_type="patchtst", num_input_channels=3, context_length=24, patch_length=8, patch_stride=4, d_model=24,
         ffn_dim=40, num_attention_heads=4, num_hidden_layers=3, prediction_length=5, pooling_type=None,
