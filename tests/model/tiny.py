@@ -3,7 +3,7 @@
 import torch
 
 from archtool.families.registry import family_named
-from archtool.measure.inputs import example_inputs
+from archtool.ir.feeds import feeds, sample_shape
 from archtool.model.build import build
 from archtool.model.checkpoint import Checkpoint, Source, of_module
 
@@ -82,6 +82,15 @@ CONFIGS = {
         model_type="mamba", vocab_size=61, hidden_size=24, state_size=6, num_hidden_layers=3, expand=2, time_step_rank=4,
         layer_norm_epsilon=1e-5, tie_word_embeddings=False,
     ),
+    "t5": dict(
+        model_type="t5", vocab_size=61, d_model=24, d_kv=6, d_ff=40, num_layers=3, num_decoder_layers=3, num_heads=4,
+        relative_attention_num_buckets=8, relative_attention_max_distance=12,
+    ),
+    "marian": dict(
+        model_type="marian", vocab_size=61, decoder_vocab_size=53, d_model=24, encoder_layers=3, decoder_layers=2,
+        encoder_ffn_dim=40, decoder_ffn_dim=40, encoder_attention_heads=4, decoder_attention_heads=4,
+        max_position_embeddings=32, scale_embedding=True, share_encoder_decoder_embeddings=False, pad_token_id=0,
+    ),
     "patchtst": dict(
         model_type="patchtst", num_input_channels=3, context_length=24, patch_length=8, patch_stride=4, d_model=24,
         ffn_dim=40, num_attention_heads=4, num_hidden_layers=3, prediction_length=5, pooling_type=None,
@@ -134,9 +143,9 @@ def inputs(checkpoint: Checkpoint, seed: int = 0, batch: int = 2, length: int = 
     """Random valid inputs."""
     generator = torch.Generator().manual_seed(seed)
     arch = checkpoint.architecture
-    if "past_values" in arch.inputs:
-        return example_inputs(arch, batch, length, seed)
-    if "pixel_values" in arch.inputs:
-        shape = (batch, arch.size["channels"], int(arch.fact["image_height"]), int(arch.fact["image_width"]))
-        return {"pixel_values": torch.randn(shape, generator=generator)}
-    return {"input_ids": torch.randint(2, arch.size["vocab"], (batch, length), generator=generator)}
+    made = {}
+    for name, feed in ((n, f) for n, f in feeds(arch).items() if n in arch.inputs):
+        shape = (batch, *sample_shape(arch, feed, length))
+        ids = feed.below and torch.randint(2, feed.below, shape, generator=generator)
+        made[name] = ids if feed.below else torch.randn(shape, generator=generator)
+    return made
