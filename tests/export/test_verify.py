@@ -63,9 +63,12 @@ PADDED = ("llama", "mistral", "qwen2", "gemma2", "phi3")
 CASES = {
     **{
         f"same-{name}": (name, lambda c: c, "stock")
-        for name in ("bert", "bert-masked", "roberta", "qwen3", "gpt2", "phi3", "gemma2")
+        for name in ("bert", "bert-masked", "roberta", "qwen3", "gpt2", "phi3", "gemma2", "patchtst")
     },
-    **{f"ffn-{name}": (name, uniform_ffn, "stock") for name in ("bert-class", "distilbert", "vit", "deit", "qwen2")},
+    **{
+        f"ffn-{name}": (name, uniform_ffn, "stock")
+        for name in ("bert-class", "distilbert", "vit", "deit", "qwen2", "patchtst-class")
+    },
     "queries-llama": (
         "llama",
         lambda c: edited(c, *(keep(f"b{i}.attn.group", (1,)) for i in range(3))),
@@ -77,18 +80,24 @@ CASES = {
     **{f"ragged-{name}": (name, ragged_decoder, "remote") for name in DECODERS},
     **{
         f"ragged-{name}": (name, ragged_encoder, "remote")
-        for name in ("bert", "bert-masked", "roberta", "distilbert", "vit", "deit", "gpt2")
+        for name in ("bert", "bert-masked", "roberta", "distilbert", "vit", "deit", "gpt2", "patchtst")
     },
     "ragged-qwen3": (
         "qwen3",
         lambda c: edited(c, keep("b0.ffn.hidden", range(40)), Drop("b1", "attn")),
         "remote",
     ),
-    **{f"int8-{n}": (n, lambda c: encoded(c, INT8), "remote") for n in ("llama", "bert", "vit", "gpt2", "phi3")},
+    **{
+        f"int8-{n}": (n, lambda c: encoded(c, INT8), "remote")
+        for n in ("llama", "bert", "vit", "gpt2", "phi3", "patchtst")
+    },
     **{f"int4-{name}": (name, lambda c: encoded(c, INT4), "remote") for name in ("llama", "bert", "deit")},
     "int8-ragged": ("llama", lambda c: encoded(ragged_decoder(c), INT8), "remote"),
     **{f"padded-{name}": (name, ragged_decoder, "padded") for name in PADDED},
-    **{f"padded-{name}": (name, ragged_encoder, "padded") for name in ("bert", "roberta", "vit", "deit", "gpt2")},
+    **{
+        f"padded-{name}": (name, ragged_encoder, "padded")
+        for name in ("bert", "roberta", "vit", "deit", "gpt2", "patchtst")
+    },
     "padded-int8": ("bert", lambda c: encoded(c, INT8), "padded"),
     "padded-heads": (
         "vit",
