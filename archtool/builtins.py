@@ -117,6 +117,7 @@ STEPS: Table = {
 
 ZOO: Table = {
     "cct": ("archtool.zoo.cct:architecture", "compact convolutional transformer"),
+    "itransformer": ("archtool.zoo.itransformer:architecture", "forecaster whose tokens are variates"),
 }
 
 TRANSFORMS: Table = {}

@@ -33,6 +33,10 @@ MOBILE = dict(
 MOBILE2 = dict(image_size=72, base_attn_unit_dims=[64, 80, 96], n_attn_blocks=[1, 2, 1], width_multiplier=0.125)
 ENCODER = dict(**TEXT, num_attention_heads=4, max_position_embeddings=64)
 DECODER = dict(**TEXT, num_attention_heads=6, num_key_value_heads=3, head_dim=8, max_position_embeddings=64)
+SERIES = dict(
+    num_input_channels=3, context_length=24, patch_length=8, patch_stride=4, d_model=32, ffn_dim=40,
+    num_attention_heads=4, num_hidden_layers=2, prediction_length=5, num_targets=4,
+)  # fmt: skip
 DISTIL = dict(vocab_size=61, dim=32, n_layers=2, n_heads=4, hidden_dim=40, max_position_embeddings=40)
 
 MODELS = {
@@ -62,6 +66,8 @@ MODELS = {
         tf.Phi3Config(**{k: v for k, v in DECODER.items() if k != "head_dim"}, pad_token_id=0)
     ),
     "gpt2": lambda: tf.GPT2LMHeadModel(tf.GPT2Config(vocab_size=61, n_embd=48, n_layer=3, n_head=4, n_positions=64)),
+    "patchtst": lambda: tf.PatchTSTForPrediction(tf.PatchTSTConfig(**SERIES, pooling_type=None)),
+    "patchtst-class": lambda: tf.PatchTSTForClassification(tf.PatchTSTConfig(**SERIES, use_cls_token=True)),
     "qwen3": lambda: tf.Qwen3ForCausalLM(tf.Qwen3Config(**DECODER)),
 }
 

@@ -87,15 +87,26 @@ def five_heads(checkpoint):
     return edited(checkpoint, *(keep(f"b{i}.attn.kv", (0, 2, 3, 4, 5)) for i in range(3)))
 
 
-UNIFORM = ("bert-class", "distilbert", "vit", "deit", "qwen2", "segformer-map", "pvt_v2")
-ENCODERS = ("bert", "bert-masked", "roberta", "distilbert", "vit", "deit", "gpt2", "segformer-map", "pvt_v2")
+UNIFORM = ("bert-class", "distilbert", "vit", "deit", "qwen2", "segformer-map", "pvt_v2", "patchtst-class")
+ENCODERS = (
+    "bert",
+    "bert-masked",
+    "roberta",
+    "distilbert",
+    "vit",
+    "deit",
+    "gpt2",
+    "segformer-map",
+    "pvt_v2",
+    "patchtst",
+)
 DECODERS = ("llama", "llama-class", "mistral", "qwen2", "gemma2", "phi3")
-INT8_MODELS = ("llama", "bert", "vit", "gpt2", "phi3", "segformer-map", "pvt_v2")
+INT8_MODELS = ("llama", "bert", "vit", "gpt2", "phi3", "segformer-map", "pvt_v2", "patchtst")
 PADDED = ("llama", "mistral", "qwen2", "gemma2", "phi3")
 CASES = {
     **{
         f"same-{name}": (name, lambda c: c, "stock")
-        for name in ("bert", "bert-masked", "roberta", "qwen3", "gpt2", "phi3", "gemma2")
+        for name in ("bert", "bert-masked", "roberta", "qwen3", "gpt2", "phi3", "gemma2", "patchtst")
     },
     **{f"ffn-{name}": (name, uniform_ffn, "stock") for name in UNIFORM},
     "ffn-swin": ("swin", uniform_ffn, "stock"),
@@ -142,7 +153,10 @@ CASES = {
     **{f"int4-{name}": (name, lambda c: encoded(c, INT4), "remote") for name in ("llama", "bert", "deit")},
     "int8-ragged": ("llama", lambda c: encoded(ragged_decoder(c), INT8), "remote"),
     **{f"padded-{name}": (name, ragged_decoder, "padded") for name in PADDED},
-    **{f"padded-{name}": (name, ragged_encoder, "padded") for name in ("bert", "roberta", "vit", "deit", "gpt2")},
+    **{
+        f"padded-{name}": (name, ragged_encoder, "padded")
+        for name in ("bert", "roberta", "vit", "deit", "gpt2", "patchtst")
+    },
     "padded-int8": ("bert", lambda c: encoded(c, INT8), "padded"),
     "padded-heads": (
         "vit",
