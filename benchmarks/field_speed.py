@@ -46,19 +46,19 @@ def cases() -> Iterator[tuple[str, Any, str, dict[str, Any]]]:
         t.ViTConfig(hidden_size=192, num_attention_heads=3, intermediate_size=768),
         "ViTForImageClassification",
         {"pixel_values": image},
-    )  # noqa: E501
+    )
     yield (
         "bert",
         t.BertConfig(hidden_size=384, num_hidden_layers=6, num_attention_heads=12, intermediate_size=1536),
         "BertModel",
         text,
-    )  # noqa: E501
+    )
     yield (
         "swin",
         t.SwinConfig(embed_dim=48, depths=[2, 2, 2, 2], num_heads=[3, 6, 12, 24]),
         "SwinForImageClassification",
         {"pixel_values": image},
-    )  # noqa: E501
+    )
     yield "segformer", t.SegformerConfig(), "SegformerForImageClassification", {"pixel_values": image}
     yield "pvt_v2", t.PvtV2Config(), "PvtV2ForImageClassification", {"pixel_values": image}
     yield "poolformer", t.PoolFormerConfig(), "PoolFormerForImageClassification", {"pixel_values": image}
@@ -67,25 +67,25 @@ def cases() -> Iterator[tuple[str, Any, str, dict[str, Any]]]:
         t.ConvNextConfig(hidden_sizes=[48, 96, 192, 384]),
         "ConvNextForImageClassification",
         {"pixel_values": image},
-    )  # noqa: E501
+    )
     yield (
         "mobilevit",
         t.MobileViTConfig(image_size=256, num_labels=1000),
         "MobileViTForImageClassification",
         {"pixel_values": torch.randn(2, 3, 256, 256)},
-    )  # noqa: E501
+    )
     yield (
         "mobilevitv2",
         t.MobileViTV2Config(image_size=256, num_labels=1000),
         "MobileViTV2ForImageClassification",
         {"pixel_values": torch.randn(2, 3, 256, 256)},
-    )  # noqa: E501
+    )
     yield (
         "t5",
         t.T5Config(vocab_size=1000, d_model=256, d_ff=1024, d_kv=64, num_layers=4, num_heads=4),
         "T5ForConditionalGeneration",
         both,
-    )  # noqa: E501
+    )
     yield (
         "marian",
         t.MarianConfig(
@@ -103,7 +103,7 @@ def cases() -> Iterator[tuple[str, Any, str, dict[str, Any]]]:
         ),
         "MarianMTModel",
         both,
-    )  # noqa: E501
+    )
     yield (
         "patchtst",
         t.PatchTSTConfig(
@@ -118,13 +118,13 @@ def cases() -> Iterator[tuple[str, Any, str, dict[str, Any]]]:
         ),
         "PatchTSTForPrediction",
         series,
-    )  # noqa: E501
+    )
     yield (
         "mamba",
         t.MambaConfig(vocab_size=1000, hidden_size=256, num_hidden_layers=4),
         "MambaForCausalLM",
         {"input_ids": ids},
-    )  # noqa: E501
+    )
 
 
 def timed(config: Any, head: str, inputs: dict[str, Any], rounds: int) -> tuple[list[float], list[float], float]:
