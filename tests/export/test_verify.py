@@ -12,7 +12,7 @@ from archtool.errors import MismatchError
 from archtool.export.base import DialectRefused
 from archtool.export.model import chosen, export_model
 from archtool.export.verify import RECORD, checked, record, verify, verify_all
-from archtool.ir.edit import Drop, Encode
+from archtool.ir.edit import Drop, Encode, Fold
 from archtool.ir.encodings import Affine
 from archtool.model.apply import apply
 from archtool.model.generate import generate
@@ -51,7 +51,7 @@ def ragged_stages(checkpoint):
     """Uneven widths and heads in both stages, a stage of another width, a block dropped between shifted ones."""
     return edited(
         checkpoint, keep("b0.ffn.hidden", range(24)), keep("b1.attn.kv", (1,)), keep("b3.attn.qk", (0, 2)),
-        keep("s1.width", range(0, 32, 2)), Drop("b2"),
+        keep("s1.width", range(0, 32, 2)), Drop("b2"), Fold("down1", "merge", "norm"),
     )  # fmt: skip
 
 
