@@ -105,11 +105,11 @@ class Attention(Operator):
         kv, heads = site.size("kv"), site.size("kv") * site.size("group")
         return flow.tokens * (heads * (head + values) + kv * (head + values))
 
-    def before(self, norm: str) -> str:
+    def feeder(self, norm: str) -> str:
         """See `Operator.before`."""
         return "o" if norm == "branch" else ""
 
-    def after(self, norm: str) -> tuple[str, ...]:
+    def readers(self, norm: str) -> tuple[str, ...]:
         """See `Operator.after`."""
         return ("q", "k", "v") if norm == "pre" else ()
 

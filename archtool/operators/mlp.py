@@ -41,11 +41,11 @@ class Mlp(Operator):
         """The hidden layer before and after the activation."""
         return 2 * flow.tokens * site.size("hidden")
 
-    def before(self, norm: str) -> str:
+    def feeder(self, norm: str) -> str:
         """See `Operator.before`."""
         return "fc2" if norm == "branch" else ""
 
-    def after(self, norm: str) -> tuple[str, ...]:
+    def readers(self, norm: str) -> tuple[str, ...]:
         """See `Operator.after`."""
         return ("fc1",) if norm == "pre" else ()
 

@@ -79,8 +79,8 @@ CONFIGS = {
         activation_function="gelu_new",
     ),
     "mamba": dict(
-        model_type="mamba", vocab_size=61, hidden_size=24, state_size=6, num_hidden_layers=3, expand=2, time_step_rank=4,
-        layer_norm_epsilon=1e-5, tie_word_embeddings=False,
+        model_type="mamba", vocab_size=61, hidden_size=24, state_size=6, num_hidden_layers=3, expand=2,
+        time_step_rank=4, layer_norm_epsilon=1e-5, tie_word_embeddings=False,
     ),
     "t5": dict(
         model_type="t5", vocab_size=61, d_model=24, d_kv=6, d_ff=40, num_layers=3, num_decoder_layers=3, num_heads=4,
