@@ -81,6 +81,13 @@ OPERATORS: Table = {
     "mix.attn.sr": ("archtool.operators.reduced_attention:ReducedAttention", "attention to a reduced grid"),
     "ffn.conv": ("archtool.operators.conv_mlp:ConvMlp", "perceptron with a depthwise convolution"),
     "stem.overlap": ("archtool.operators.overlap_stem:OverlapStem", "overlapping image patches"),
+    "mix.attn.channel": ("archtool.operators.channel_attention:ChannelAttention", "attention between channels"),
+    "mix.attn.latent": ("archtool.operators.latent_attention:LatentAttention", "attention through a few latents"),
+    "mix.attn.hier": ("archtool.operators.block_attention:BlockAttention", "attention to a block and to summaries"),
+    "stem.conv3d": ("archtool.operators.tubelet_stem:TubeletStem", "cubes of a video"),
+    "up.shuffle": ("archtool.operators.up_shuffle:UpShuffle", "every token becomes a square of tokens"),
+    "topo.join": ("archtool.operators.join:Join", "several streams side by side"),
+    "topo.chsplit": ("archtool.operators.channel_split:ChannelSplit", "one group of a stream's channels"),
     "head.allmlp": ("archtool.operators.all_mlp:AllMlp", "levels of a pyramid side by side"),
     "head.image": ("archtool.operators.image_head:ImageHead", "tokens of a grid as an image, for outputs"),
     "topo.average": ("archtool.operators.average:Average", "mean of several streams"),
@@ -100,6 +107,8 @@ CONSTRUCTS: Table = {
     "topo.hybrid": ("archtool.constructs.topologies:Hybrid", "another mixer at each position"),
     "topo.parallel": ("archtool.constructs.topologies:Parallel", "branches side by side, summed"),
     "topo.recursive": ("archtool.constructs.topologies:Recursive", "one block called again"),
+    "topo.unet": ("archtool.constructs.graphs:Unet", "down, up, and skips between them"),
+    "topo.dual": ("archtool.constructs.graphs:DualStream", "two streams that read each other"),
     "topo.ffnorder": ("archtool.constructs.topologies:Macaron", "several feed-forward layers around one mixer"),
 }
 
