@@ -126,6 +126,8 @@ STEPS: Table = {
 
 ZOO: Table = {
     "cct": ("archtool.zoo.cct:architecture", "compact convolutional transformer"),
+    "spectformer": ("archtool.zoo.spectformer:architecture", "spectral gating first, attention later"),
+    "ascan": ("archtool.zoo.ascan:architecture", "convolutions first, attention later, by words of C and T"),
     "itransformer": ("archtool.zoo.itransformer:architecture", "forecaster whose tokens are variates"),
 }
 
