@@ -55,6 +55,9 @@ MODELS = {
     ),
     "gpt2": lambda: tf.GPT2LMHeadModel(tf.GPT2Config(vocab_size=61, n_embd=48, n_layer=3, n_head=4, n_positions=64)),
     "qwen3": lambda: tf.Qwen3ForCausalLM(tf.Qwen3Config(**DECODER)),
+    "mamba": lambda: tf.MambaForCausalLM(
+        tf.MambaConfig(vocab_size=61, hidden_size=32, num_hidden_layers=3, state_size=6)
+    ),
 }
 
 

@@ -69,8 +69,8 @@ CONFIGS = {
         activation_function="gelu_new",
     ),
     "mamba": dict(
-        model_type="mamba", vocab_size=61, hidden_size=24, state_size=6, num_hidden_layers=3, expand=2, time_step_rank=4,
-        layer_norm_epsilon=1e-5, tie_word_embeddings=False,
+        model_type="mamba", vocab_size=61, hidden_size=24, state_size=6, num_hidden_layers=3, expand=2,
+        time_step_rank=4, layer_norm_epsilon=1e-5, tie_word_embeddings=False,
     ),
     "patchtst": dict(
         model_type="patchtst", num_input_channels=3, context_length=24, patch_length=8, patch_stride=4, d_model=24,
