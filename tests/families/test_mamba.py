@@ -63,6 +63,8 @@ def test_a_released_configuration_reads():
     assert Mamba().write(arch, config) == config
     half = Mamba().write(arch.resized({f"b{i}.ssm.inner": 768 for i in range(24)}), config)
     assert (half["expand"], half["intermediate_size"], half["d_inner"]) == (1, 768, 768)
+    odd = Mamba().write(arch.resized({f"b{i}.ssm.inner": 700 for i in range(24)}), config)
+    assert (odd["expand"], odd["intermediate_size"]) == (None, None)
 
 
 def test_sizes_that_the_configuration_cannot_say_are_none(tmp_path):
