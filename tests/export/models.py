@@ -69,6 +69,9 @@ MODELS = {
     "patchtst": lambda: tf.PatchTSTForPrediction(tf.PatchTSTConfig(**SERIES, pooling_type=None)),
     "patchtst-class": lambda: tf.PatchTSTForClassification(tf.PatchTSTConfig(**SERIES, use_cls_token=True)),
     "qwen3": lambda: tf.Qwen3ForCausalLM(tf.Qwen3Config(**DECODER)),
+    "mamba": lambda: tf.MambaForCausalLM(
+        tf.MambaConfig(vocab_size=61, hidden_size=32, num_hidden_layers=3, state_size=6)
+    ),
 }
 
 
