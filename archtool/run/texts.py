@@ -34,6 +34,8 @@ def written(checkpoint: Checkpoint, texts: Sequence[str], steps: int = STEPS, pr
     found = []
     for text in texts:
         given, begun, stop, decode = read(prefix + text)
+        if not all(ids.numel() for ids in (begun, *given.values())):
+            raise InputError(f"the text {text!r} gives no token", "Give a longer text.")
         check_inputs(arch, {arch.inputs[0]: begun, **given})
         room = int(arch.fact.get("max_positions", steps + begun.shape[1])) - begun.shape[1]
         found.append(decode(_run(module, begun, min(steps, room), stop, given)))
