@@ -22,6 +22,7 @@ GROUPS: Mapping[str, str] = MappingProxyType(
         "families": "archtool.families",
         "operators": "archtool.operators",
         "zoo": "archtool.zoo",
+        "constructs": "archtool.constructs",
         "steps": "archtool.steps",
         "transforms": "archtool.transforms",
         "searchers": "archtool.searchers",

@@ -11,6 +11,10 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Literal
 
+from common import ROOT  # noqa: F401  (puts the checkout on the path)
+
+from archtool.builtins import CONSTRUCTS, OPERATORS
+
 Compare = Literal["<=", "<", ">=", "==", "within", "reported"]
 
 
@@ -79,6 +83,7 @@ REPEAT = Command("spine_repeat.py", 0.05)
 TABLE = Command("latency_table.py", 0.5, quick=True)
 SERIES = Command("field_series.py", 0.1)
 PARENTS = Command("parents.py", 0.0, quick=True)
+FIELD_OPERATORS = Command("field_operators.py", 0.2)
 
 FAMILIES = (
     "bert", "roberta", "distilbert", "vit", "deit", "timm_vit", "gpt2", "llama", "mistral", "qwen2", "qwen3",
@@ -159,6 +164,14 @@ CLAIMS: tuple[Claim, ...] = (
     ),
     *(Claim(f"parents.{name}.loss", PARENTS, f"{name}: nats per byte on the test text", "reported") for name in GPTS),
 )  # fmt: skip
+
+
+CLAIMS += tuple(
+    Claim(
+        f"field.operator.{kind}", FIELD_OPERATORS, f"{kind}: prune, int8, extract, export and reload: 0 fail", "==", 0
+    )
+    for kind in (*OPERATORS, *CONSTRUCTS)
+)
 
 
 def commands() -> tuple[Command, ...]:

@@ -16,9 +16,9 @@ FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 
 LAYERS = (
     ("errors", "progress", "registry", "builtins"),
-    ("checkpoint",), ("ir",), ("operators",), ("families",), ("zoo",), ("model",), ("data",), ("calibrate",),
-    ("curvature",), ("budget",), ("transforms",), ("measure",), ("evaluate",), ("train",), ("export",), ("report",),
-    ("config",), ("run",), ("api",), ("cli",),
+    ("checkpoint",), ("ir",), ("operators",), ("constructs",), ("families",), ("zoo",), ("model",), ("data",),
+    ("calibrate",), ("curvature",), ("budget",), ("transforms",), ("measure",), ("evaluate",), ("train",), ("export",),
+    ("report",), ("config",), ("run",), ("api",), ("cli",),
 )  # fmt: skip
 """Lowest first; a module imports from its own layer and those before it."""
 RANK = {name: i for i, names in enumerate(LAYERS) for name in names}
@@ -30,6 +30,7 @@ EAGER = {
     "model.codec",
     "model.masked",
     "model.generate",
+    "export.remote.cache",
     "export.remote.runtime",
 }
 """Modules that are torch code through and through: imported lazily themselves."""

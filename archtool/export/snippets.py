@@ -23,6 +23,8 @@ LIMITS = {
 HEADS = {
     "AutoModelForCausalLM": "logits", "AutoModelForMaskedLM": "logits", "AutoModel": "last_hidden_state",
     "AutoModelForSequenceClassification": "logits", "AutoModelForImageClassification": "logits",
+    "AutoModelForSeq2SeqLM": "logits",
+    "AutoModelForSemanticSegmentation": "logits",
 }  # fmt: skip
 
 NAMED_CLASS = """\

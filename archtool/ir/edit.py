@@ -14,6 +14,7 @@ from archtool.errors import InputError
 from archtool.ir.architecture import Architecture, Block, Layer, Place
 from archtool.ir.axes import Dim, Selection, Selections, kept_indices
 from archtool.ir.encodings import Encoding, EncodingPlan
+from archtool.ir.fold import Folding, folded, folding
 from archtool.ir.operator import Flow
 from archtool.ir.table import Claim, claims, stored
 
@@ -54,7 +55,19 @@ class Unshare:
     layer: str = ""
 
 
-Decision = Select | Drop | Encode | Unshare
+@dataclass(frozen=True)
+class Fold:
+    """Make a norm part of the linear layers before or after it: ``"branch"``, ``"pre"``, or one of the operator's own.
+
+    A BatchNorm is gone afterwards; of a norm whose statistics are each sample's own, the gain and bias are (1 and 0).
+    """
+
+    block: str
+    layer: str
+    norm: str = "branch"
+
+
+Decision = Select | Drop | Encode | Unshare | Fold
 
 
 @dataclass(frozen=True)
@@ -82,12 +95,14 @@ class Step:
         before / after: the architecture on both sides.
         selections: by axis.
         copies: storage that is new in ``after`` → the storage whose values it starts with.
+        folding: what became part of what.
     """
 
     before: Architecture
     after: Architecture
     selections: Mapping[str, Selection] = field(default_factory=dict)
     copies: Mapping[str, str] = field(default_factory=dict)
+    folding: Folding | None = None
 
     def plan(self, before: EncodingPlan) -> EncodingPlan:
         """The encodings of what is left; a copy is stored as its source."""
@@ -122,13 +137,24 @@ def steps(arch: Architecture, edit: Edit) -> tuple[Step, ...]:
             after, copies = unshare(arch, decision)
             done.append(Step(arch, after, {}, copies))
             arch = after
+        elif isinstance(decision, Fold):
+            flush()
+            after, folding = fold(arch, decision)
+            done.append(Step(arch, after, folding=folding))
+            arch = after
     flush()
     return tuple(done)
 
 
 def edited(arch: Architecture, plan: EncodingPlan, edit: Edit) -> tuple[Architecture, EncodingPlan]:
     """The architecture and plan after an edit."""
-    stages = steps(arch, edit)
+    return outcome(arch, plan, edit, steps(arch, edit))
+
+
+def outcome(
+    arch: Architecture, plan: EncodingPlan, edit: Edit, stages: Sequence[Step]
+) -> tuple[Architecture, EncodingPlan]:
+    """The architecture and plan after an edit whose structural ``stages`` are known."""
     after = stages[-1].after if stages else arch
     for step in stages:
         plan = step.plan(plan)
@@ -181,7 +207,7 @@ def _check_legal(arch: Architecture, selection: Selection) -> None:
     if axis not in arch.size:
         known = ", ".join(sorted(arch.size)[:12])
         raise RefusedEdit(f"there is no axis {axis!r}", f"Axes of this model: {known}, …")
-    flat = [i for row in selection.keep for i in (row if isinstance(row, tuple) else (row,))]
+    flat = selection.flat()
     if not flat:
         raise RefusedEdit(f"nothing would be left of {axis}", "Keep at least one, or drop the layer.")
     if min(flat) < 0 or max(flat) >= arch.size[axis]:
@@ -249,6 +275,14 @@ def unshare(arch: Architecture, what: Unshare) -> tuple[Architecture, Mapping[st
     return after, {name: storage[prefix + name.removeprefix(mine)] for name in new}
 
 
+def fold(arch: Architecture, what: Fold) -> tuple[Architecture, Folding]:
+    """The architecture in which a norm is part of the linear layers beside it."""
+    found = folding(arch, what.block, what.layer, what.norm)
+    if isinstance(found, str):
+        raise RefusedEdit(f"{what.block}.{what.layer}.{what.norm} cannot be folded: {found}", "Leave it as it is.")
+    return folded(arch, what.block, what.layer, found), found
+
+
 def _untied(layer: Layer) -> Layer:
     return replace(layer, op=replace(layer.op, tie="")) if getattr(layer.op, "tie", "") and layer.op else layer  # type: ignore[call-arg]
 
@@ -258,10 +292,31 @@ def _drop_layer(arch: Architecture, what: Drop) -> Architecture:
     layer = next((item for item in block.layers if item.name == what.layer), None)
     if layer is None or not layer.residual:
         raise RefusedEdit(f"{what.block}.{what.layer} is not a residual layer", "Only residual layers can be dropped.")
-    left = () if layer.post is None else (Layer(layer.name, None, post=layer.post, residual=False),)
-    layers = tuple(kept for item in block.layers for kept in (left if item is layer else (item,)))
-    blocks = tuple(replace(b, layers=layers) if b.name == block.name else b for b in arch.blocks)
+    blocks = tuple(replace(b, layers=_without_branch(b, layer)) if b is block else b for b in arch.blocks)
     return _without_unused(replace(arch, blocks=blocks), f"{what.block}.{what.layer}")
+
+
+def _without_branch(block: Block, last: Layer) -> tuple[Layer, ...]:
+    """The layers without the branch that ends with ``last`` (its post-norm stays)."""
+    names = [layer.name for layer in block.layers]
+    end = names.index(last.name)
+    branch = names[names.index(last.since or last.name) : end + 1]
+    left = () if last.post is None else (Layer(last.name, None, post=last.post, residual=False),)
+    first, *inner = branch
+    follower = last.name if left else "".join(names[end + 1 : end + 2])
+    kept: list[Layer] = []
+    for layer in block.layers:
+        if layer.name not in branch:
+            if layer.since in inner:
+                raise RefusedEdit(
+                    f"{block.name}.{layer.name} adds what enters {layer.since}, a layer inside of {last.name}'s branch",
+                    f"Drop {layer.name} before.",
+                )
+            since = follower if layer.since == first else layer.since
+            kept.append(replace(layer, since="" if since == layer.name else since))
+        elif layer is last:
+            kept.extend(left)
+    return tuple(kept)
 
 
 def _drop_block(arch: Architecture, name: str) -> Architecture:

@@ -86,12 +86,13 @@ def split(arch: Architecture, length: int) -> Split:
 
 
 def _stands_alone(place: Place) -> bool:
-    """One stream in, the same stream out, on one axis, with no tensor of another place and no need of a grid."""
+    """One stream in, the same stream out, on one axis, with a branch and tensors of its own, no need of a grid."""
     stream = place.site.inputs[0].factors if place.site.inputs else ()
     single = len(place.site.inputs) == 1 and len(stream) == 1 and isinstance(stream[0], str)
     tied = any(getattr(part, "tie", "") for part in place.parts)
     plain = not (place.layer.op and place.layer.op.on_grid)
-    return bool(place.block.stage) and single and plain and place.leaving == place.site.stream and not tied
+    whole = not tied and not place.layer.since
+    return bool(place.block.stage) and single and plain and place.leaving == place.site.stream and whole
 
 
 def _body_layer(place: Place, flow: Flow) -> BodyLayer:

@@ -122,17 +122,21 @@ def walk(ctx: Context, module: Callable[[Any, Any], Any]) -> dict[str, Any]:
 
 
 def _run_block(block: Any, x: Any, left: Mapping[str, Any], ctx: Context, module: Callable[[Any, Any], Any]) -> Any:
-    entered = x
+    entered, starts = x, {layer.since: x for layer in block.layers}
     for layer in block.layers:
         ctx.place, ctx.reads = f"{block.name}.{layer.name}", layer.reads
+        if layer.name in starts:
+            starts[layer.name] = x
         source = entered if layer.source == "block" else x
         beside = tuple(left[name] for name in layer.reads)
-        x, entered = run_layer(module(block, layer), layer, source, x, ctx, beside), source
+        added = starts[layer.since] if layer.since else x
+        x = run_layer(module(block, layer), layer, source, added, ctx, beside)
+        entered = added if layer.since else source
     return x
 
 
 def run_layer(m: Any, layer: Layer, source: Any, x: Any, ctx: Context, beside: tuple[Any, ...] = ()) -> Tensor:
-    """One layer: norm, operator (with the streams of other blocks ``beside``), norm, gain, residual, norm."""
+    """One layer: norm, operator (with the streams of other blocks ``beside``), norm, gain, residual of ``x``, norm."""
     branch: Any = m.pre(source) if layer.pre else source
     if layer.op:
         branch = layer.op.forward(m, _with(branch, beside), ctx)

@@ -69,12 +69,17 @@ class Context:
     @property
     def positions(self) -> Tensor:
         """Positions (T,) of the tokens of this pass, on the input that the present block comes from."""
-        return self.once(("positions", self.root, self.tokens), self._build_positions)
+        return self.once(("positions", self._sequence), self._build_positions)
 
     def _build_positions(self) -> Tensor:
         import torch
 
         return torch.arange(self.past, self.past + self.tokens, device=self.inputs[self.root].device)
+
+    @property
+    def _sequence(self) -> str:
+        """What tells the present sequence of tokens from others of this pass."""
+        return self.root if self.inputs[self.root].dim() == 2 else self.place
 
     @property
     def tokens(self) -> int:
@@ -109,7 +114,7 @@ class Context:
         return first() if self.state is None else self.state.get(self.place) or first()
 
     def store(self, value: Any) -> None:
-        """Keep this place's recurrent state for the next step, where the pass keeps any."""
+        """Keep this place's recurrent state, a tuple of tensors with the batch first, where the pass keeps any."""
         if self.state is not None:
             self.state[self.place] = value
 
@@ -144,7 +149,7 @@ class Context:
 
     def full_mask(self, causal: bool, window: int) -> Tensor | None:
         """True where a query (second last) may see a key (last); None where everything may."""
-        return self.once(("mask", self.root, self.tokens, causal, window), lambda: self._build_mask(causal, window))
+        return self.once(("mask", self._sequence, causal, window), lambda: self._build_mask(causal, window))
 
     def _build_mask(self, causal: bool, window: int) -> Tensor | None:
         import torch

@@ -9,12 +9,16 @@ bit in float64 on integer-valued weights). A dropped layer is a branch multiplie
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from archtool.ir.architecture import Layer
 from archtool.ir.axes import Concat, Dim, Selection, Sizes
 from archtool.ir.edit import Drop, Edit, Select
+from archtool.ir.operator import Flow, Operator, Site
 from archtool.ir.parts import Role
 from archtool.ir.table import claims
 from archtool.model.build import Model
@@ -57,12 +61,12 @@ def _entries(
 
 
 def _mask_tensors(model: Model, chosen: Mapping[str, Selection]) -> None:
-    done = set()
+    done, parameters = set(), dict(model.named_parameters())
     for claim in claims(model.architecture):
-        if claim.spec.storage in done or claim.name not in dict(model.named_parameters()):
+        if claim.spec.storage in done or claim.name not in parameters:
             continue
         done.add(claim.spec.storage)
-        tensor = model.get_parameter(claim.name)
+        tensor = parameters[claim.name]
         for i, (dimension, role) in enumerate(zip(claim.spec.dims, claim.spec.roles, strict=True)):
             if role in (Role.PRODUCES, Role.CONSUMES) and any(axis in chosen for axis in dimension.axes()):
                 mask = mask_of(dimension, model.architecture.size, chosen).to(tensor)
@@ -101,14 +105,30 @@ class MaskedNorm(nn.Module):
 
 
 def _silence(model: Model, decision: Drop) -> None:
-    """Zero what the dropped layers produce onto the stream, so that only their residual is left."""
-    for claim in claims(model.architecture):
-        place = claim.place
-        if place.block.name != decision.block or decision.layer not in ("", place.layer.name):
-            continue
-        produces = claim.spec.roles[0] is Role.PRODUCES and claim.spec.dims[0] == place.leaving
-        if place.layer.residual and (produces or claim.part == "branch"):
-            model.get_parameter(claim.name).data.zero_()
+    """Multiply what the dropped layers add to the stream by zero."""
+
+    def silenced(layer: Layer) -> Layer:
+        dropped = layer.residual and decision.layer in ("", layer.name)
+        return replace(layer, op=Silent(op=layer.op), branch=None, scale=False) if dropped and layer.op else layer
+
+    arch = model.architecture
+    blocks = (replace(b, layers=tuple(map(silenced, b.layers))) if b.name == decision.block else b for b in arch.blocks)
+    model.architecture = replace(arch, blocks=tuple(blocks))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Silent(Operator):
+    """An operator whose output is multiplied by zero."""
+
+    op: Operator
+
+    def out_flow(self, site: Site, flow: Flow) -> Flow:
+        """That of the operator."""
+        return self.op.out_flow(site, flow)
+
+    def forward(self, m: Any, x: Any, ctx: Any) -> Tensor:
+        """Zeros of the operator's output."""
+        return self.op.forward(m, x, ctx) * 0.0
 
 
 def _replace(model: nn.Module, path: str, module: nn.Module) -> None:

@@ -41,7 +41,7 @@ class Norm(nn.Module):
         if self.kind == "layer":
             return F.layer_norm(x, x.shape[-1:], self.weight, self.bias, self.eps)
         if self.kind == "group":
-            return F.group_norm(x.transpose(1, 2), 1, self.weight, self.bias, self.eps).transpose(1, 2)
+            return group_norm(x, self.weight, self.bias, self.eps)
         if self.kind == "batch":
             return self._batch_norm(x)
         wide = x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
@@ -55,6 +55,14 @@ class Norm(nn.Module):
         flat_ND = x.reshape(-1, x.shape[-1])
         normed = F.batch_norm(flat_ND, mean, variance, self.weight, self.bias, self.training, eps=self.eps)
         return normed.reshape(x.shape)
+
+
+def group_norm(x_BTD: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float) -> Tensor:
+    """GroupNorm of one group, over tokens and channels as they lie in memory."""
+    normed = F.layer_norm(x_BTD, x_BTD.shape[1:], eps=eps)
+    if weight is None:
+        return normed
+    return normed * weight if bias is None else torch.addcmul(bias, normed, weight)
 
 
 class Encoded(nn.Module):
@@ -87,9 +95,13 @@ class EncodedLinear(Encoded):
 def convolve(x: Tensor, weight: Tensor, bias: Tensor | None, part: Any) -> Tensor:
     """A convolution with the strides, padding and dilation of ``part``; the groups are those of the shapes.
 
-    One along a sequence is computed on a grid of one row, where a stream keeps its channels innermost.
+    One along a sequence is computed on a grid of one row, where a stream keeps its channels innermost; a point-wise one
+    on such a view is a matrix product, which copies nothing.
     """
     groups, dilation = x.shape[1] // weight.shape[1], part.dilation or (1,) * (weight.dim() - 2)
+    moves = any(n != 1 for n in (*weight.shape[2:], *part.stride)) or any(part.padding)
+    if groups == 1 and not moves and x.stride(1) == 1:
+        return F.linear(x.movedim(1, -1), weight.flatten(1), bias).movedim(-1, 1)
     if weight.dim() == 3:
         stride, padding, dilation = (1, *part.stride), (0, *part.padding), (1, *dilation)
         row = F.conv2d(x.unsqueeze(2), weight.unsqueeze(2), bias, stride, padding, dilation, groups)

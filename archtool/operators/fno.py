@@ -72,26 +72,36 @@ class FourierModes(Operator):
     def forward(self, m: Any, x: Tensor, ctx: Any) -> Tensor:
         """(B, T, D) → (B, T, D); the transform is computed in float32 or wider."""
         import torch
+        import torch.nn.functional as F
 
         wide = x.to(torch.promote_types(x.dtype, torch.float32))
         grid, (rows, columns) = tuple(ctx.flow.grid), self.modes
         spectrum = torch.fft.rfft2(wide.unflatten(1, grid), dim=(1, 2), norm="ortho")
         weight = m.modes.to(wide.dtype)
-        low = _mixed(spectrum[:, :rows, :columns], weight[0])
-        high = _mixed(spectrum[:, -rows:, :columns], weight[1])
-        out = torch.zeros_like(spectrum)
-        out[:, :rows, :columns], out[:, -rows:, :columns] = low, high
-        mixed = torch.fft.irfft2(out, s=grid, dim=(1, 2), norm="ortho").flatten(1, 2).to(x.dtype)
+        parts_2BRCD = torch.view_as_real(spectrum).movedim(-1, 0)
+        low = _mixed(parts_2BRCD[:, :, :rows, :columns], weight[0])
+        high = _mixed(parts_2BRCD[:, :, -rows:, :columns], weight[1])
+        kept = torch.cat((low, torch.zeros_like(parts_2BRCD[:, :, rows:-rows, :columns]), high), dim=2)
+        whole = F.pad(kept, (0, 0, 0, spectrum.shape[2] - columns))
+        modes = torch.view_as_complex(whole.movedim(0, -1).contiguous())
+        mixed = torch.fft.irfft2(modes, s=grid, dim=(1, 2), norm="ortho").flatten(1, 2).to(x.dtype)
         return activation(self.act)(mixed + m.skip(x))
 
 
-def _mixed(x_BRCI: Tensor, w_RCOI2: Tensor) -> Tensor:
-    """The complex product per mode, as real ones: (B, R, C, in) → (B, R, C, out)."""
+def _mixed(x_2BRCI: Tensor, w_RCOI2: Tensor) -> Tensor:
+    """The complex product per mode in real numbers: (2, B, R, C, in) → (2, B, R, C, out)."""
     import torch
 
-    real, imaginary, (a, b) = x_BRCI.real, x_BRCI.imag, w_RCOI2.unbind(-1)
+    (real, imaginary), (a, b) = x_2BRCI.unbind(0), w_RCOI2.unbind(-1)
+    return torch.stack(
+        (
+            _product(real, a) - _product(imaginary, b),
+            _product(real, b) + _product(imaginary, a),
+        )
+    )
 
-    def product(x: Tensor, w: Tensor) -> Tensor:
-        return torch.einsum("brci,rcoi->brco", x, w)
 
-    return torch.complex(product(real, a) - product(imaginary, b), product(real, b) + product(imaginary, a))
+def _product(x_BRCI: Tensor, w_RCOI: Tensor) -> Tensor:
+    import torch
+
+    return torch.einsum("brci,rcoi->brco", x_BRCI, w_RCOI)

@@ -30,29 +30,43 @@ def alone(op: Operator, **sizes: int) -> Sized:
     return Layer("op", op, residual=False), sizes
 
 
+def several(*layers: Sized) -> list[Sized]:
+    """One residual branch of several layers; the last carries the residual and a gain."""
+    *inner, (last, sizes) = [(replace(layer, name=f"op{i}"), sizes) for i, (layer, sizes) in enumerate(layers)]
+    return [*inner, (replace(last, residual=True, scale=True, since="op0"), sizes)]
+
+
 def in_text(*blocks: Sequence[Sized], width: int = 16, sizes: Mapping[str, int] | None = None) -> Architecture:
     """Token ids → stem → blocks of layers → heads; ``sizes`` are those of axes that no layer owns."""
     return model(("input_ids",), _tokens(), blocks, {"vocab": 31, "s0.width": width, **(sizes or {})}, {})
 
 
 def on_image(
-    *blocks: Sequence[Sized], width: int = 16, image: int = 16, patch: int = 2, sizes: Mapping[str, int] | None = None
-) -> Architecture:
-    """Pixels → patches on a grid of ``image / patch`` → blocks of layers → heads."""
+    *blocks: Sequence[Sized], width: int = 16, image: int = 16, patch: int = 2,
+    sizes: Mapping[str, int] | None = None, stages: Sequence[str] = (),
+) -> Architecture:  # fmt: skip
+    """Pixels → patches on a grid of ``image / patch`` → blocks of layers (of the given stages) → heads."""
     stem: Sized = Layer("patches", PatchStem(patch=(patch, patch), tokens=(), positions=False), residual=False), {}
     facts = {"image_height": image, "image_width": image}
-    return model(("pixel_values",), stem, blocks, {"channels": 3, "s0.width": width, **(sizes or {})}, facts)
+    return model(("pixel_values",), stem, blocks, {"channels": 3, "s0.width": width, **(sizes or {})}, facts, stages)
 
 
 def followed(
-    arch: Architecture, op: Operator, inputs: tuple[str, ...] = (), reads: tuple[str, ...] = (), **sizes: int
-) -> Architecture:
-    """The model with a block ``op`` before its final norm that holds the operator alone, on the given streams."""
+    arch: Architecture, op: Operator, inputs: tuple[str, ...] = (), reads: tuple[str, ...] = (), name: str = "op",
+    **sizes: int,
+) -> Architecture:  # fmt: skip
+    """The model with a block ``name`` before its final norm that holds the operator alone, on the given streams."""
     table = dict(arch.sizes)
-    added = _block("op", ((Layer("op", op, residual=False, reads=reads), sizes),), table)
+    added = _block(name, ((Layer("op", op, residual=False, reads=reads), sizes),), table)
     at = arch.index["final"]
     blocks = (*arch.blocks[:at], replace(added, inputs=inputs), *arch.blocks[at:])
     return replace(arch, blocks=blocks, sizes=tuple(table.items()))
+
+
+def with_output(arch: Architecture, name: str, op: Operator, source: str) -> Architecture:
+    """The model with one more output, the operator alone on what leaves block ``source``."""
+    block = Block(name, (Layer("op", op, residual=False),), inputs=(source,))
+    return replace(arch, blocks=(*arch.blocks, block), outputs=(*arch.outputs, (name, name)))
 
 
 def encoder_decoder(op: Operator, **sizes: int) -> Architecture:
@@ -87,12 +101,12 @@ def pooled_by(arch: Architecture, op: Operator, **sizes: int) -> Architecture:
 
 def model(
     inputs: tuple[str, ...], stem: Sized, blocks: Sequence[Sequence[Sized]], sizes: Mapping[str, int],
-    facts: Mapping[str, int],
+    facts: Mapping[str, int], stages: Sequence[str] = (),
 ) -> Architecture:  # fmt: skip
-    """A model of a given stem."""
+    """A model of a given stem; every block is of stage ``s0`` unless ``stages`` names another."""
     table = dict(sizes)
     built = [_block("embed", (stem,), table)]
-    built += [_block(f"b{i}", layers, table, "s0") for i, layers in enumerate(blocks)]
+    built += [_block(f"b{i}", layers, table, stages[i] if stages else "s0") for i, layers in enumerate(blocks)]
     built.append(_block("final", ((Layer("norm", None, pre=NORM, residual=False), {}),), table))
     pool: Sized = Layer("pool", Pool(mode="mean"), residual=False), {}
     built.append(_block("head", (pool, (Layer("score", Dense(), residual=False), {"units": 4})), table))

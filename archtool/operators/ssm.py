@@ -152,7 +152,5 @@ def _start(kernel: int, decay_IN: Tensor, x_BTI: Tensor) -> tuple[Tensor, Tensor
     """The state before the first token: nothing seen, nothing kept."""
     import torch
 
-    wide = torch.promote_types(x_BTI.dtype, torch.float32)
-    return x_BTI.new_zeros(len(x_BTI), kernel - 1, len(decay_IN)), x_BTI.new_zeros(
-        len(x_BTI), *decay_IN.shape, dtype=wide
-    )
+    (batch, _, inner), wide = x_BTI.shape, torch.promote_types(x_BTI.dtype, torch.float32)
+    return x_BTI.new_zeros(batch, kernel - 1, inner), x_BTI.new_zeros(batch, *decay_IN.shape, dtype=wide)

@@ -153,6 +153,16 @@ def test_agreement_of_classifiers_by_hand():
     assert same["kl"] == pytest.approx(0, abs=1e-9) and same["top1_match"] == 1
 
 
+def test_agreement_of_maps_counts_cells():
+    p_BNHW = torch.tensor([[0.5, 0.9, 0.2], [0.5, 0.1, 0.8]])[None, :, None]
+    q_BNHW = torch.tensor([[0.25, 0.9, 0.8], [0.75, 0.1, 0.2]])[None, :, None]
+    data = numbered(1, "image-classification")
+    result = evaluate(Fixed(logits=q_BNHW.log()), "agreement", data, parent=Fixed(logits=p_BNHW.log()))
+    kl = 0.5 * math.log(2) + 0.5 * math.log(2 / 3), 0.2 * math.log(1 / 4) + 0.8 * math.log(4)
+    assert result["kl"] == pytest.approx(sum(kl) / 3, abs=1e-6)
+    assert result["top1_match"] == pytest.approx(1 / 3)
+
+
 def test_agreement_of_language_models_counts_scored_tokens(tmp_path):
     (tmp_path / "t.txt").write_text("abcabcaab")
     data = load_data(DataSpec(str(tmp_path / "t.txt"), preprocess=TokenPreprocess("bytes", 4, 4)))

@@ -6,7 +6,7 @@ import transformers as tf
 from archtool.ir.axes import Selection
 from archtool.ir.edit import Edit, Select
 from archtool.model.apply import apply
-from tests.families.parity import perturbed
+from tests.families.parity import lively, perturbed
 
 torch.set_num_threads(1)
 TEXT = dict(vocab_size=61, hidden_size=48, num_hidden_layers=3, intermediate_size=64)
@@ -18,6 +18,19 @@ IMAGE = dict(
     image_size=16,
     patch_size=8,
 )
+PYRAMID = dict(
+    num_encoder_blocks=2, depths=[1, 2], sr_ratios=[2, 1], hidden_sizes=[24, 48], patch_sizes=[7, 3], strides=[4, 2],
+    num_attention_heads=[4, 8], mlp_ratios=[2, 2], image_size=24,
+)  # fmt: skip
+STAGES = dict(
+    image_size=18, patch_size=2, embed_dim=16, depths=[2, 3], num_heads=[2, 4], window_size=4, mlp_ratio=2.0,
+    use_absolute_embeddings=True,
+)  # fmt: skip
+MOBILE = dict(
+    image_size=48, hidden_sizes=[8, 12, 16], neck_hidden_sizes=[8, 8, 12, 16, 16, 20, 24], num_attention_heads=2,
+    expand_ratio=2.0,
+)  # fmt: skip
+MOBILE2 = dict(image_size=72, base_attn_unit_dims=[64, 80, 96], n_attn_blocks=[1, 2, 1], width_multiplier=0.125)
 ENCODER = dict(**TEXT, num_attention_heads=4, max_position_embeddings=64)
 DECODER = dict(**TEXT, num_attention_heads=6, num_key_value_heads=3, head_dim=8, max_position_embeddings=64)
 SERIES = dict(
@@ -33,7 +46,15 @@ MODELS = {
     "roberta": lambda: tf.RobertaModel(tf.RobertaConfig(**ENCODER, pad_token_id=1)),
     "distilbert": lambda: tf.DistilBertForSequenceClassification(tf.DistilBertConfig(**DISTIL)),
     "vit": lambda: tf.ViTForImageClassification(tf.ViTConfig(**IMAGE, num_labels=5)),
+    "swin": lambda: tf.SwinForImageClassification(tf.SwinConfig(**STAGES, num_labels=5)),
+    "mobilevit": lambda: tf.MobileViTForImageClassification(tf.MobileViTConfig(**MOBILE, num_labels=5)),
+    "mobilevit-body": lambda: tf.MobileViTModel(tf.MobileViTConfig(**MOBILE)),
+    "mobilevitv2": lambda: tf.MobileViTV2ForImageClassification(tf.MobileViTV2Config(**MOBILE2, num_labels=5)),
     "deit": lambda: tf.DeiTForImageClassificationWithTeacher(tf.DeiTConfig(**IMAGE, num_labels=5)),
+    "segformer-map": lambda: tf.SegformerForSemanticSegmentation(
+        tf.SegformerConfig(**PYRAMID, decoder_hidden_size=16, num_labels=5)
+    ),
+    "pvt_v2": lambda: tf.PvtV2ForImageClassification(tf.PvtV2Config(**PYRAMID, linear_attention=True, num_labels=5)),
     "llama": lambda: tf.LlamaForCausalLM(tf.LlamaConfig(**DECODER)),
     "llama-class": lambda: tf.LlamaForSequenceClassification(tf.LlamaConfig(**DECODER, num_labels=3, pad_token_id=0)),
     "mistral": lambda: tf.MistralForCausalLM(tf.MistralConfig(**DECODER, sliding_window=5)),
@@ -54,7 +75,8 @@ MODELS = {
 def made(name, folder, seed=0, **kwargs):
     """A model's folder as transformers writes it."""
     torch.manual_seed(seed)
-    perturbed(MODELS[name](), seed).save_pretrained(folder, **kwargs)
+    moved = lively if name.startswith("mobilevit") else perturbed
+    moved(MODELS[name](), seed).save_pretrained(folder, **kwargs)
     return folder
 
 

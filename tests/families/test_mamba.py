@@ -1,7 +1,6 @@
 """Mamba against transformers: parity, padding, states, generation, configurations there and back, refusals."""
 
 import pytest
-import torch
 
 from archtool.families.mamba import Mamba
 from tests.families.decoder_checks import (
@@ -10,13 +9,7 @@ from tests.families.decoder_checks import (
     check_generation,
     check_parity,
     check_unknown_key,
-    difference,
-    in_dtype,
-    inputs_of,
     made,
-    refused,
-    shapes_of,
-    theirs,
 )
 from tests.families.parity import ours
 

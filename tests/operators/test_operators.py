@@ -1,14 +1,17 @@
-"""Every registered operator, on its own samples."""
+"""Every registered operator and construct, on its own samples."""
 
 import pytest
 
-from archtool.builtins import OPERATORS
+from archtool.builtins import CONSTRUCTS, OPERATORS
 from archtool.ir.architecture import place_flows
 from archtool.ir.feeds import entering
 from archtool.operators.registry import operator_class
+from archtool.operators.samples import branch, in_text
+from archtool.registry import load
 from tests.operators import checks
 
-SAMPLES = [(kind, i, arch) for kind in OPERATORS for i, arch in enumerate(operator_class(kind).samples())]
+BRINGERS = {kind: operator_class(kind) for kind in OPERATORS} | {kind: load("constructs", kind) for kind in CONSTRUCTS}
+SAMPLES = [(kind, i, arch) for kind, bringer in BRINGERS.items() for i, arch in enumerate(bringer.samples())]
 EACH = pytest.mark.parametrize("arch", [a for _, _, a in SAMPLES], ids=[f"{kind}-{i}" for kind, i, _ in SAMPLES])
 
 
@@ -17,6 +20,15 @@ def test_every_operator_has_samples_that_contain_it():
         samples = operator_class(kind).samples()
         assert samples, kind
         assert all(any(p.layer.op and p.layer.op.kind == kind for p in arch.places) for arch in samples), kind
+
+
+def test_every_construct_is_seen_where_it_is_and_only_there():
+    plain = in_text([branch(operator_class("ffn.mlp")(act="relu"), hidden=8)])
+    for kind in CONSTRUCTS:
+        construct = load("constructs", kind)
+        assert all(construct.found(arch) for arch in construct.samples()), kind
+        assert construct.kind == kind and construct.said
+        assert construct.found(plain) == (kind in ("norm.ln", "pos.none")), kind
 
 
 def test_every_operator_states_its_cost():
@@ -64,6 +76,6 @@ def test_recurrent_form_equals_parallel_form(arch):
     checks.check_recurrent(arch)
 
 
-@_chosen(lambda kind, arch: operator_class(kind).linear_in_length)
+@_chosen(lambda kind, arch: getattr(BRINGERS[kind], "linear_in_length", False))
 def test_cost_is_linear_in_length(arch):
     checks.check_linear(arch)

@@ -1,0 +1,172 @@
+"""Takes a model with each operator and each construct through prune, int8, extract, export and reload.
+
+The models are the operators' own samples. Each step is the generic code that the command line runs: magnitude
+pruning of all widths to 0.8 of the parameters, round-to-nearest int8, prefixes, the remote dialect (run in a fresh
+process without archtool), the native dialect, and ONNX. A claim's value is the number of steps that failed.
+"""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from common import ROOT, arguments, emit
+
+sys.path.insert(0, str(ROOT))
+TOLERANCE = 1e-5
+ONNX_TOLERANCE = 1e-4
+
+
+def main() -> None:
+    """Every registered kind, in order."""
+    import torch
+
+    from archtool.builtins import CONSTRUCTS, OPERATORS
+    from archtool.registry import load
+
+    arguments(__doc__).parse_args()
+    torch.set_num_threads(1)
+    for group, table in (("operators", OPERATORS), ("constructs", CONSTRUCTS)):
+        for kind in table:
+            steps = outcome(load(group, kind).samples())
+            failed = sum(found.startswith("no:") for name, found in steps.items() if name != "onnx")
+            emit(f"field.operator.{kind}", failed, note="; ".join(f"{k} {v}" for k, v in steps.items()))
+
+
+def outcome(samples: tuple[Any, ...]) -> dict[str, str]:
+    """Step → ``ok`` with its figure, or ``no:`` and the reason; the worst over the samples."""
+    with tempfile.TemporaryDirectory() as scratch:
+        found = [journey(arch, Path(scratch) / str(i)) for i, arch in enumerate(samples)]
+    return {step: max((each[step] for each in found), key=_badness) for step in found[0]}
+
+
+def _badness(text: str) -> tuple[bool, float]:
+    word = text.split()[-1].rstrip("x")
+    return text.startswith("no:"), float(word) if word.replace(".", "").replace("e-", "").isdigit() else 0.0
+
+
+def journey(arch: Any, folder: Path) -> dict[str, str]:
+    """One sample through every step; a step that fails leaves the model as it was."""
+    from archtool.ir.encodings import Affine
+    from archtool.model.apply import apply
+    from archtool.transforms.prune.magnitude import scores
+    from archtool.transforms.quantize.rtn import rtn_edit
+    from archtool.transforms.widths import ranked
+
+    checkpoint = perturbed(arch)
+    steps: dict[str, str] = {}
+    axes = widths(arch)
+    small = tried(steps, "prune", lambda: narrowed(checkpoint, ranked(scores(checkpoint, axes)))) or checkpoint
+    prefix = {axis: list(range(arch.size[axis])) for axis in axes}
+    tried(steps, "extract", lambda: narrowed(checkpoint, prefix))
+    coded = tried(steps, "int8", lambda: apply(small, rtn_edit(small.architecture, Affine(8)))) or small
+    for name, model, dialect in (("export", coded, "remote"), ("native", coded, "native")):
+        steps[name] = reloaded(model, folder / name, dialect)
+    steps["onnx"] = in_onnx(small, folder)
+    return steps
+
+
+def perturbed(arch: Any) -> Any:
+    """A checkpoint with every tensor moved off its initial value."""
+    import torch
+
+    from archtool.model.build import build
+    from archtool.model.checkpoint import of_module
+
+    model, generator = build(arch, 0, std=0.3), torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for p in model.parameters():
+            p.add_(torch.randn(p.shape, generator=generator) * 0.1)
+    return of_module(model.eval())
+
+
+def widths(arch: Any) -> tuple[str, ...]:
+    """All axes that the generic code may make narrower."""
+    from archtool.transforms.units import KINDS, WIDTH, unit_axes
+
+    return unit_axes(arch, (*KINDS, WIDTH))
+
+
+def narrowed(checkpoint: Any, order: dict[str, list[int]]) -> Any:
+    """The checkpoint at 0.8 of its parameters, by an order of its units; says how small it is in fact."""
+    from archtool.budget.language import parse_budget
+    from archtool.model.apply import apply
+    from archtool.model.costs import costs
+    from archtool.transforms.widths import largest_fraction
+
+    before = costs(checkpoint)
+    limit = parse_budget("params=0.8x").resolve(before)
+    arch = checkpoint.architecture
+    edit = largest_fraction(arch, order, limit, lambda e: costs(apply(checkpoint, e)), "benchmark")
+    made = apply(checkpoint, edit)
+    after = sum(p.numel() for p in made.module().parameters())
+    assert after == costs(made)["parameters"] < before["parameters"]
+    return made
+
+
+def tried(steps: dict[str, str], name: str, make: Any) -> Any:
+    """Run a step and note how it went."""
+    from archtool.errors import ArchtoolError
+    from archtool.model.costs import stored_bytes
+
+    try:
+        made = make()
+    except (ArchtoolError, AssertionError, RuntimeError, TypeError, ValueError) as why:
+        steps[name] = f"no: {str(why).splitlines()[0] if str(why) else type(why).__name__}"
+        return None
+    steps[name] = f"ok {stored_bytes(made) / 1000:.2f} kB"
+    return made
+
+
+def reloaded(checkpoint: Any, folder: Path, dialect: str) -> str:
+    """Export, load in a fresh process, compare with the model in memory."""
+    from archtool.errors import ArchtoolError
+    from archtool.export.model import export_model
+    from archtool.export.verify import record, verify
+
+    folder.mkdir(parents=True)
+    try:
+        record(checkpoint, export_model(checkpoint, folder / "model", dialect), folder)
+        return f"ok {max(v.max_abs_diff for v in verify(folder)):.1e}"
+    except (ArchtoolError, RuntimeError, TypeError) as why:
+        return f"no: {str(why).splitlines()[0]}"
+
+
+def in_onnx(checkpoint: Any, folder: Path) -> str:
+    """ONNX Runtime's answer against the module's, at another batch size than the graph was traced with."""
+    import onnxruntime
+    import torch
+
+    from archtool.errors import ArchtoolError
+    from archtool.export.model import write_onnx
+    from archtool.measure.inputs import example_inputs
+
+    path = folder / "model.onnx"
+    try:
+        write_onnx(checkpoint, path)
+        session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+        feed = example_inputs(checkpoint.architecture, 3, 12)
+        taken = {item.name for item in session.get_inputs()}
+        inputs = {k: v for k, v in feed.items() if k in taken}
+        inputs |= {k: torch.ones_like(feed["input_ids"]) for k in taken - set(inputs) if "input_ids" in feed}
+        got = session.run(None, {name: value.numpy() for name, value in inputs.items()})
+        with torch.inference_mode():
+            expected = checkpoint.module()(**inputs)
+        worst = max(_gap(expected, got))
+        return f"ok {worst:.1e}" if worst <= ONNX_TOLERANCE else f"no: differs by {worst:.1e}"
+    except (ArchtoolError, RuntimeError, TypeError, ValueError) as why:
+        return f"no: {str(why).splitlines()[0]}"
+
+
+def _gap(expected: dict[str, Any], got: list[Any]) -> Iterator[float]:
+    import torch
+
+    for value, other in zip(expected.values(), got, strict=True):
+        yield float((value - torch.from_numpy(other)).abs().max() / value.abs().max().clamp_min(1.0))
+
+
+if __name__ == "__main__":
+    main()
