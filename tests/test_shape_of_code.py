@@ -33,7 +33,6 @@ EAGER = {
     "export.remote.cache",
     "export.remote.runtime",
     "export.remote.seq2seq",
-    "export.remote.cache",
 }
 """Modules that are torch code through and through: imported lazily themselves."""
 LIGHT = {"typer", "rich", "pydantic"} | set(sys.stdlib_module_names)
