@@ -15,6 +15,8 @@ FAMILIES: Table = {
     "vit": ("archtool.families.vit:Vit", "Vision Transformer, Hugging Face names"),
     "deit": ("archtool.families.deit:Deit", "DeiT with class and distillation heads, Hugging Face names"),
     "timm_vit": ("archtool.families.timm_vit:TimmVit", "ViT and DeiT with timm's names"),
+    "convnext": ("archtool.families.convnext:ConvNext", "ConvNeXt and ConvNeXt V2"),
+    "poolformer": ("archtool.families.poolformer:PoolFormer", "PoolFormer"),
     "llama": ("archtool.families.llama:Llama", "Llama 2/3, Mistral, Qwen2, Qwen3"),
     "gemma2": ("archtool.families.gemma2:Gemma2", "Gemma-2"),
     "phi3": ("archtool.families.phi3:Phi3", "Phi-3, Phi-4"),

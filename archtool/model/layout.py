@@ -18,7 +18,7 @@ def split(entry: Entry, tensor: Tensor, shapes: Sequence[tuple[int, ...]]) -> li
     """The canonical pieces (of the given shapes) of a whole file tensor."""
     if entry.stack:
         return [unturn(entry, tensor[i]) for i in range(len(shapes))]
-    whole = unturn(entry, tensor.reshape(tensor.shape[entry.lead :]))
+    whole = unturn(entry, squeezed(entry, tensor))
     if len(shapes) == 1:
         return [whole]
     return list(whole.split([shape[0] for shape in shapes], dim=0))
@@ -32,7 +32,12 @@ def join(entry: Entry, pieces: Sequence[Tensor]) -> Tensor:
         return torch.stack([turn(entry, piece) for piece in pieces])
     whole = pieces[0] if len(pieces) == 1 else torch.cat(list(pieces), dim=0)
     turned = turn(entry, whole)
-    return turned.reshape((*(1,) * entry.lead, *turned.shape))
+    return turned.reshape((*(1,) * entry.lead, *turned.shape, *(1,) * entry.trail))
+
+
+def squeezed(entry: Entry, tensor: Tensor) -> Tensor:
+    """A file tensor without the dimensions of size 1 around it."""
+    return tensor.reshape(tensor.shape[entry.lead : tensor.dim() - entry.trail])
 
 
 def unturn(entry: Entry, tensor: Tensor) -> Tensor:

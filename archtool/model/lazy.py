@@ -142,17 +142,19 @@ class Filed:
         """Reads no more than these rows where the layout allows it."""
         if self.turned:
             return self._whole[start:stop] if self.shape else self._whole
-        return self.store.read(self.entry.file, slice(self.first + start, self.first + stop) if self.shape else None)
+        rows = slice(self.first + start, self.first + stop) if self.shape else None
+        tensor = self.store.read(self.entry.file, rows)
+        return tensor.flatten(-1 - self.entry.trail) if self.entry.trail else tensor
 
     @property
     def _whole(self) -> Tensor:
-        from archtool.model.layout import unturn
+        from archtool.model.layout import squeezed, unturn
 
         entry = self.entry
         if entry.stack:
             return unturn(entry, self.store.read(entry.file, slice(self.index, self.index + 1))[0])
         tensor = self.store.read(entry.file)
-        whole = unturn(entry, tensor.reshape(tensor.shape[entry.lead :]))
+        whole = unturn(entry, squeezed(entry, tensor))
         return whole[self.first : self.first + self.shape[0]]
 
 

@@ -144,7 +144,7 @@ class Resolver:
 
 def _layout(piece: Piece) -> dict[str, Any]:
     entry = piece.file.entry
-    said: dict[str, Any] = {k: v for k in ("transpose", "lead", "interleaved") if (v := getattr(entry, k))}
+    said: dict[str, Any] = {k: v for k in ("transpose", "lead", "trail", "interleaved") if (v := getattr(entry, k))}
     if entry.stack:
         said["item"] = piece.item
     elif len(entry.pieces) > 1:

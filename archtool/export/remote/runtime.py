@@ -23,11 +23,14 @@ from transformers.utils.generic import ModelOutput
 
 from archtool.model.build import walk
 from archtool.model.context import Context, Graph
-from archtool.model.layout import unturn
-from archtool.model.primitives import convolve
+from archtool.model.layout import squeezed, unturn
+from archtool.model.primitives import convolve, response_norm
 
 OPERATORS: dict[str, type] = {}
 DECODERS: dict[str, Callable[[Any, Mapping[str, Tensor], int], Tensor]] = {}
+
+
+LAYOUT = ("transpose", "interleaved", "lead", "trail")
 
 
 class Spec:
@@ -52,9 +55,7 @@ class Ref:
 
     def __init__(self, root: nn.Module, spec: Mapping[str, Any]) -> None:
         self.spec = spec
-        self.layout: Any = SimpleNamespace(
-            transpose=spec.get("transpose", False), interleaved=spec.get("interleaved", 0)
-        )
+        self.layout: Any = SimpleNamespace(**{key: spec.get(key, 0) for key in LAYOUT})
         self.places = {leaf: _place(root, name) for leaf, name in spec["leaves"].items()}
 
     def leaves(self) -> dict[str, Tensor]:
@@ -80,8 +81,7 @@ class Ref:
     def _rows(self, tensor: Tensor) -> Tensor:
         if "item" in self.spec:
             tensor = tensor[self.spec["item"]]
-        tensor = tensor.reshape(tensor.shape[self.spec.get("lead", 0) :])
-        tensor = unturn(self.layout, tensor)
+        tensor = unturn(self.layout, squeezed(self.layout, tensor))
         return tensor[slice(*self.spec["rows"])] if "rows" in self.spec else tensor
 
 
@@ -149,7 +149,7 @@ class ConvPart(Part):
 
 
 class NormPart(Part):
-    """LayerNorm, RMSNorm (statistics in float32), BatchNorm, or GroupNorm over tokens and channels."""
+    """LayerNorm, RMSNorm (statistics in float32), BatchNorm, GroupNorm over tokens and channels, GRN."""
 
     def __call__(self, x: Tensor) -> Tensor:
         """(..., D) → (..., D)."""
@@ -159,6 +159,8 @@ class NormPart(Part):
             return F.layer_norm(x, x.shape[-1:], weight, self.bias, eps)
         if kind == "group":
             return F.group_norm(x.transpose(1, 2), 1, weight, self.bias, eps).transpose(1, 2)
+        if kind == "grn":
+            return response_norm(x, weight, self.bias, eps)
         if kind == "batch":
             mean, variance = (self.refs[name].tensor() for name in ("running_mean", "running_var"))
             flat_ND = x.reshape(-1, x.shape[-1])
