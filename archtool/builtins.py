@@ -37,6 +37,12 @@ OPERATORS: Table = {
     "stem.conv": ("archtool.operators.conv_stem:ConvStem", "convolution on the pixels"),
     "mix.conv.dw": ("archtool.operators.depthwise:DepthwiseConv", "a kernel per channel, on the grid or a sequence"),
     "down.conv": ("archtool.operators.down_conv:DownConv", "strided convolution between stages"),
+    "mix.attn.group": ("archtool.operators.group_attention:GroupAttention", "attention inside groups of tokens"),
+    "mix.attn.offset": (
+        "archtool.operators.offset_attention:OffsetAttention",
+        "attention on a grid with a bias per distance",
+    ),
+    "gain": ("archtool.operators.gain:Gain", "one learned number times the stream"),
     "mix.pool": ("archtool.operators.grid_pool:GridPool", "mean or maximum of the neighbours on the grid"),
     "pos.learned": ("archtool.operators.positions:Positions", "a learned table of positions, added anywhere"),
     "stem.point": ("archtool.operators.point_stem:PointStem", "points, or a conditioning vector, as tokens"),
@@ -78,6 +84,8 @@ STEPS: Table = {
 }
 
 ZOO: Table = {
+    "efficientformer": ("archtool.zoo.efficientformer:architecture", "EfficientFormer"),
+    "sret": ("archtool.zoo.sret:architecture", "sliced recursive transformer"),
     "cct": ("archtool.zoo.cct:architecture", "compact convolutional transformer"),
 }
 

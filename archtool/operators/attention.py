@@ -121,6 +121,10 @@ class Attention(Operator):
 
     def forward(self, m: Any, x: Tensor, ctx: Any) -> Tensor:
         """(B, T, D) → (B, T, D); with a state in ``ctx``, keys and values of earlier tokens are prepended."""
+        return self.attend(m, x, ctx)
+
+    def attend(self, m: Any, x: Tensor, ctx: Any) -> Tensor:
+        """Project, mix and project back, each sequence on its own."""
         kv, group = m.heads.shape[0], m.heads.shape[1]
         q, k, v = (_split(y, n) for y, n in ((m.q(x), kv * group), (m.k(x), kv), (m.v(x), kv)))
         if self.qk_norm:
@@ -130,7 +134,7 @@ class Attention(Operator):
             q = rotate(q, *(_per_query(t, group) for t in (cos, sin)))
             k = rotate(k, cos, sin)
         k, v = ctx.extend(k, v)
-        mixed = self._mix(q, _repeat(k, group), _repeat(v, group), ctx)
+        mixed = self.mix(m, q, _repeat(k, group), _repeat(v, group), ctx)
         return m.o(mixed.transpose(1, 2).flatten(2))
 
     def _cos_sin(self, m: Any, ctx: Any, dtype: Any) -> tuple[Tensor, Tensor]:
@@ -140,7 +144,8 @@ class Attention(Operator):
         cos, sin = cos_sin(table, ctx.positions, attention_factor(self.rotary))
         return cos.to(dtype), sin.to(dtype)
 
-    def _mix(self, q: Tensor, k: Tensor, v: Tensor, ctx: Any) -> Tensor:
+    def mix(self, m: Any, q: Tensor, k: Tensor, v: Tensor, ctx: Any) -> Tensor:
+        """Softmax attention of queries, keys and values (B, H, T, K)."""
         import torch.nn.functional as F
 
         mask = ctx.mask(self.causal, self.window)

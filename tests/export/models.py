@@ -21,6 +21,7 @@ IMAGE = dict(
 ENCODER = dict(**TEXT, num_attention_heads=4, max_position_embeddings=64)
 DECODER = dict(**TEXT, num_attention_heads=6, num_key_value_heads=3, head_dim=8, max_position_embeddings=64)
 DISTIL = dict(vocab_size=61, dim=32, n_layers=2, n_heads=4, hidden_dim=40, max_position_embeddings=40)
+STAGES = dict(hidden_sizes=[16, 24], depths=[2, 1], image_size=32)
 
 MODELS = {
     "bert": lambda: tf.BertModel(tf.BertConfig(**ENCODER)),
@@ -30,6 +31,11 @@ MODELS = {
     "distilbert": lambda: tf.DistilBertForSequenceClassification(tf.DistilBertConfig(**DISTIL)),
     "vit": lambda: tf.ViTForImageClassification(tf.ViTConfig(**IMAGE, num_labels=5)),
     "deit": lambda: tf.DeiTForImageClassificationWithTeacher(tf.DeiTConfig(**IMAGE, num_labels=5)),
+    "convnext": lambda: tf.ConvNextForImageClassification(tf.ConvNextConfig(**STAGES, num_stages=2, num_labels=5)),
+    "convnextv2-body": lambda: tf.ConvNextV2Model(tf.ConvNextV2Config(**STAGES, num_stages=2)),
+    "poolformer": lambda: tf.PoolFormerForImageClassification(
+        tf.PoolFormerConfig(**STAGES, num_encoder_blocks=2, num_labels=5)
+    ),
     "llama": lambda: tf.LlamaForCausalLM(tf.LlamaConfig(**DECODER)),
     "llama-class": lambda: tf.LlamaForSequenceClassification(tf.LlamaConfig(**DECODER, num_labels=3, pad_token_id=0)),
     "mistral": lambda: tf.MistralForCausalLM(tf.MistralConfig(**DECODER, sliding_window=5)),

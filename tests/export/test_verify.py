@@ -54,6 +54,20 @@ def uniform_ffn(checkpoint, count=24):
     return edited(checkpoint, *(keep(f"{b.name}.ffn.hidden", range(count)) for b in stage))
 
 
+def ragged_stages(checkpoint):
+    """Uneven widths in stages, a narrower stream of each."""
+    return edited(
+        checkpoint, keep("b0.ffn.hidden", range(9)), keep("s0.width", range(1, 16, 2)), keep("s1.width", range(17)),
+        keep("b2.ffn.hidden", range(3, 50)),
+    )  # fmt: skip
+
+
+def half_ffn(checkpoint):
+    sizes = checkpoint.architecture.size
+    axes = [axis for axis in sizes if axis.endswith("ffn.hidden")]
+    return edited(checkpoint, *(keep(axis, range(sizes[axis] // 2)) for axis in axes))
+
+
 def five_heads(checkpoint):
     return edited(checkpoint, *(keep(f"b{i}.attn.kv", (0, 2, 3, 4, 5)) for i in range(3)))
 
@@ -73,6 +87,20 @@ CASES = {
     ),
     "depth-bert": ("bert", lambda c: edited(c, Drop("b1")), "stock"),
     "depth-llama": ("llama", lambda c: edited(c, Drop("b0")), "stock"),
+    **{f"same-{name}": (name, lambda c: c, "stock") for name in ("convnext", "convnextv2-body", "poolformer")},
+    "depth-convnext": ("convnext", lambda c: edited(c, Drop("b1", "ffn")), "stock"),
+    "ffn-poolformer": ("poolformer", half_ffn, "stock"),
+    "ragged-convnext": ("convnext", ragged_stages, "remote"),
+    "ragged-convnextv2": ("convnextv2-body", ragged_stages, "remote"),
+    "ragged-poolformer": ("poolformer", lambda c: edited(ragged_stages(c), Drop("b1", "pool")), "remote"),
+    **{f"int8-{n}": (n, lambda c: encoded(c, INT8), "remote") for n in ("convnext", "poolformer")},
+    "padded-convnext": ("convnext", lambda c: edited(c, keep("b0.ffn.hidden", range(9))), "padded"),
+    "padded-poolformer": (
+        "poolformer",
+        lambda c: edited(c, Drop("b1", "pool"), keep("b0.ffn.hidden", (1, 5))),
+        "padded",
+    ),
+    "native-convnextv2": ("convnextv2-body", ragged_stages, "native"),
     "heads-llama": ("llama-six", five_heads, "sibling"),
     **{f"ragged-{name}": (name, ragged_decoder, "remote") for name in DECODERS},
     **{

@@ -72,10 +72,9 @@ def test_all_axes_together(family):
 @pytest.mark.parametrize("family", sorted(CONFIGS))
 def test_dropped_layers_equal_silenced_ones(family):
     checkpoint = tiny(family)
-    for block in checkpoint.architecture.stage("s0"):
-        for layer in block.layers:
-            if layer.residual:
-                compare(checkpoint, Edit("test", (Drop(block.name, layer.name),)))
+    for place in checkpoint.architecture.places:
+        if place.block.stage and place.layer.residual:
+            compare(checkpoint, Edit("test", (Drop(place.block.name, place.layer.name),)))
 
 
 def test_every_family_is_tested():
@@ -112,13 +111,12 @@ def test_unknown_axis_is_refused_by_name():
 def test_linear_path_is_bit_exact_in_float64_on_integers(family):
     """Integer weights: selecting ffn units changes no bit up to the first norm after it."""
     checkpoint = tiny(family, integers=True)
-    for block in checkpoint.architecture.stage("s0"):
-        axis = f"{block.name}.ffn.hidden"
+    for place in (p for p in checkpoint.architecture.places if p.layer.name == "ffn"):
+        axis = f"{place.name}.hidden"
         edit = Edit("test", (Select(Selection(axis, kept(checkpoint.architecture.size[axis]))),))
         sliced, masked = apply(checkpoint, edit).module("fp64"), masked_parent(checkpoint.module("fp64"), edit)
-        x = torch.randint(-3, 4, (2, 5, checkpoint.architecture.size["s0.width"])).double()
-        op = next(layer.op for layer in block.layers if layer.name == "ffn")
-        relu = type(op)(**{**vars(op), "act": "relu"})
-        one = relu.forward(sliced.get_submodule(f"{block.name}.ffn"), x, None)
-        two = relu.forward(masked.get_submodule(f"{block.name}.ffn"), x, None)
+        x = torch.randint(-3, 4, (2, 5, place.leaving.size(checkpoint.architecture.size))).double()
+        relu = type(place.layer.op)(**{**vars(place.layer.op), "act": "relu"})
+        one = relu.forward(sliced.get_submodule(place.name), x, None)
+        two = relu.forward(masked.get_submodule(place.name), x, None)
         assert torch.equal(one, two)
