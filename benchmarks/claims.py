@@ -11,6 +11,10 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Literal
 
+from common import ROOT  # noqa: F401  (puts the checkout on the path)
+
+from archtool.builtins import CONSTRUCTS, OPERATORS
+
 Compare = Literal["<=", "<", ">=", "==", "within", "reported"]
 
 
@@ -77,7 +81,9 @@ CLI = Command("spine_cli.py", 0.02)
 BAD_INPUT = Command("spine_bad_input.py", 0.05)
 REPEAT = Command("spine_repeat.py", 0.05)
 TABLE = Command("latency_table.py", 0.5, quick=True)
+SERIES = Command("field_series.py", 0.1)
 PARENTS = Command("parents.py", 0.0, quick=True)
+FIELD_OPERATORS = Command("field_operators.py", 0.2)
 
 FAMILIES = (
     "bert", "roberta", "distilbert", "vit", "deit", "timm_vit", "gpt2", "llama", "mistral", "qwen2", "qwen3",
@@ -88,6 +94,8 @@ FAMILIES = (
 MODELS = ("pruned_minilm", "int8_minilm", "ragged_llama")
 VITS = ("vit-a", "vit-b", "vit-c", "vit-d", "vit-e")
 GPTS = ("gpt-a", "gpt-b", "gpt-c")
+FORECASTS = {96: 0.38149, 192: 0.41361, 336: 0.43091, 720: 0.44952}
+"""Horizon → mean squared error that PatchTST's own code gives on ETTh1."""
 
 CLAIMS: tuple[Claim, ...] = (
     Claim("spine.1.quickstart_seconds", QUICKSTART, "the quickstart recipe in under 2 minutes on 2 cores", "<", 120),
@@ -147,11 +155,23 @@ CLAIMS: tuple[Claim, ...] = (
         for model in ("minilm", "vit") for runtime in ("onnxruntime", "torch") for part in ("median", "p95")
     ),
     *(
+        Claim(f"field.patchtst.{horizon}", SERIES, f"MSE {mse} ± 1e-4, {horizon} rows ahead", "within", mse, 1e-4)
+        for horizon, mse in FORECASTS.items()
+    ),
+    *(
         Claim(f"parents.{name}.accuracy", PARENTS, f"{name}: at least 90 % on Fashion-MNIST's test set", ">=", 0.9)
         for name in VITS
     ),
     *(Claim(f"parents.{name}.loss", PARENTS, f"{name}: nats per byte on the test text", "reported") for name in GPTS),
 )  # fmt: skip
+
+
+CLAIMS += tuple(
+    Claim(
+        f"field.operator.{kind}", FIELD_OPERATORS, f"{kind}: prune, int8, extract, export and reload: 0 fail", "==", 0
+    )
+    for kind in (*OPERATORS, *CONSTRUCTS)
+)
 
 
 def commands() -> tuple[Command, ...]:

@@ -1,4 +1,4 @@
-"""Writes ``docs/commands/``: one page per command, from the command line itself.
+"""Writes ``docs/commands/``, a page per command from the command line itself, and ``docs/operators.md``.
 
 ``python docs/generate.py`` writes the pages; ``--check`` only compares and exits with 1 where they differ.
 """
@@ -14,7 +14,8 @@ from typing import Any
 from archtool import registry
 from archtool.cli.app import build, summaries
 
-FOLDER = Path(__file__).resolve().parent / "commands"
+DOCS = Path(__file__).resolve().parent
+FOLDER = DOCS / "commands"
 CODES = (
     "0 done · 1 bug · 2 usage · 3 recipe · 4 model or data · 5 resources · 6 budget · 7 quality gate · "
     "8 output differs · 130 interrupted"
@@ -83,19 +84,59 @@ def plain(text: str) -> str:
     return re.sub(r"\\\[", "[", re.sub(r"(?<!\\)\[/?bold\]", "", text)).strip()
 
 
+def operators_page() -> str:
+    """The operators with what they take, and the table of techniques, from the registry and the results."""
+    from archtool.cli.commands.operators import operator_rows, said_axes, said_steps
+    from archtool.transforms.legality import TECHNIQUES, legality
+
+    rows = [row for row in operator_rows() if row["package"] == "archtool"]
+    listed = [
+        (f"`{r['kind']}`", said_papers(r["papers"]), r["cost"], said_axes(r["axes"]), "; ".join(r["constraints"]),
+         said_steps(r["checked"]), r["summary"])
+        for r in rows
+    ]  # fmt: skip
+    heads = ("operator", "papers", "multiply-adds", "axes (exact edits)", "needs", "checked", "what it is")
+    verdicts = {r["kind"]: legality(registry.load(r["group"], r["kind"]).samples(), r["kind"]) for r in rows
+                if r["group"] == "operators"}  # fmt: skip
+    techniques = [(f"`{kind}`", *(found[name] for name in TECHNIQUES)) for kind, found in verdicts.items()]
+    return "\n\n".join((
+        "# Operators",
+        "What architectures are made of, as `archtool operators` prints it. T is tokens, D the width of the stream. "
+        "The column *checked* is measured by `python benchmarks/field_operators.py`: steps that a model with the "
+        "operator passed through generic code (`export` is the remote dialect in a fresh process). Rows of norms, "
+        "positions and topologies say how something is said without an operator of its own.",
+        table(heads, listed),
+        "## Technique by operator",
+        "Found by trying each technique on the operator's own sample models; anything but *yes* is the refusal's "
+        "message. `-`: there is nothing to apply it to.",
+        table(("operator", *TECHNIQUES), techniques),
+    )) + "\n"  # fmt: skip
+
+
+def said_papers(papers: list[int]) -> str:
+    """How many papers, and the first of them."""
+    return f"{len(papers)}: {', '.join(map(str, papers[:6]))}{', …' if len(papers) > 6 else ''}" if papers else ""
+
+
+def table(heads: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+    """A Markdown table."""
+    lines = [heads, tuple("---" for _ in heads), *(tuple(escaped(cell) for cell in row) for row in rows)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
 def main(argv: list[str]) -> int:
     """Write or check."""
-    made = pages()
-    there = {path.name: path.read_text(encoding="utf-8") for path in FOLDER.glob("*.md")}
+    made = {FOLDER / name: text for name, text in pages().items()} | {DOCS / "operators.md": operators_page()}
+    there = {path: path.read_text(encoding="utf-8") for path in (*FOLDER.glob("*.md"), *DOCS.glob("operators.md"))}
     if argv == ["--check"]:
-        stale = sorted(name for name in {*made, *there} if made.get(name) != there.get(name))
+        stale = sorted(path.name for path in {*made, *there} if made.get(path) != there.get(path))
         sys.stdout.write("".join(f"{name} is not current: run python docs/generate.py\n" for name in stale))
         return 1 if stale else 0
     FOLDER.mkdir(exist_ok=True)
-    for name in there.keys() - made.keys():
-        (FOLDER / name).unlink()
-    for name, text in made.items():
-        (FOLDER / name).write_text(text, encoding="utf-8")
+    for path in there.keys() - made.keys():
+        path.unlink()
+    for path, text in made.items():
+        path.write_text(text, encoding="utf-8")
     return 0
 
 

@@ -10,7 +10,17 @@ from pathlib import Path
 import pytest
 
 REPO = Path(__file__).resolve().parents[1]
-WANTED = ("archtool", "recipes", "search_spaces", "pyproject.toml", "setup.py", "README.md", "LICENSE", "MANIFEST.in")
+WANTED = (
+    "archtool",
+    "recipes",
+    "search_spaces",
+    "benchmarks",
+    "pyproject.toml",
+    "setup.py",
+    "README.md",
+    "LICENSE",
+    "MANIFEST.in",
+)
 
 
 @pytest.fixture(scope="module")

@@ -40,11 +40,28 @@ def _all_finite(values: "torch.Tensor") -> bool:
     """By the bits of the exponent: many times as fast as ``isfinite``."""
     import torch
 
-    known = _BITS.get(str(values.dtype).removeprefix("torch."))
+    known = _BITS.get(_name(values))
     if known is None or values.numel() == 0:
         return bool(torch.isfinite(values).all())
-    bits = values.view(getattr(torch, known[0])) & (2 ** (8 * values.element_size() - 1) - 1)
-    return int(bits.amax()) < known[1]
+    return int(_magnitude_bits(values, known[0]).amax()) < known[1]
+
+
+def largest_magnitude(values: "torch.Tensor") -> "torch.Tensor":
+    """``float().abs().amax(-1)``; the bits of floating-point numbers without sign are in the same order."""
+    known = _BITS.get(_name(values))
+    if known is None:
+        return values.float().abs().amax(-1)
+    return _magnitude_bits(values, known[0]).amax(-1).view(values.dtype).float()
+
+
+def _name(values: "torch.Tensor") -> str:
+    return str(values.dtype).removeprefix("torch.")
+
+
+def _magnitude_bits(values: "torch.Tensor", integers: str) -> "torch.Tensor":
+    import torch
+
+    return values.view(getattr(torch, integers)) & (2 ** (8 * values.element_size() - 1) - 1)
 
 
 def _chunks(tensor: "torch.Tensor") -> Iterator["torch.Tensor"]:

@@ -3,26 +3,22 @@
 The caller writes inside `atomic_dir` or `atomic_file`; nothing here keeps more than one chunk.
 """
 
-import hashlib
 import json
 import math
-import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from archtool.checkpoint.atomic import guard_disk, require_free
 from archtool.checkpoint.dtypes import DTYPE_RANK, data_bytes
 from archtool.checkpoint.header import METADATA_KEY, Shard
 from archtool.checkpoint.shards import INDEX_NAME, SAFETENSORS_NAME
+from archtool.checkpoint.stream import HashedFile, hashed_file
 from archtool.progress import SILENT, Phase, Progress
 
 Produce = Callable[[str], Iterable[bytes | bytearray | memoryview]]
 """Gives the bytes of a tensor by name, in pieces of any size; a piece may be reused for the next one."""
-
-_INLINE_BYTES = 2**20
 
 
 @dataclass(frozen=True)
@@ -59,6 +55,11 @@ class ShardPlan:
     def nbytes(self) -> int:
         """Size of the data in bytes, without the file's header."""
         return sum(header.nbytes for header in self.headers)
+
+    @property
+    def ordered(self) -> Sequence[TensorHeader]:
+        """The tensors in the order of their data."""
+        return self.headers if self.keep_order else library_order(self.headers)
 
 
 def library_order(headers: Iterable[TensorHeader]) -> list[TensorHeader]:
@@ -112,20 +113,15 @@ def write_safetensors(
     head = encode_header(ordered, metadata if order is not None else dict(sorted(metadata.items())))
     size_bytes = len(head) + sum(header.nbytes for header in ordered)
     require_free(path, size_bytes)
-    digest = hashlib.sha256(head)
     with (
         guard_disk(path, size_bytes),
         progress.phase(f"write {path.name}", size_bytes) as phase,
-        open(path, "wb") as file,
-        ThreadPoolExecutor(1) as hasher,
+        hashed_file(path, size_bytes) as file,
     ):
-        file.write(head)
-        stream = _HashedStream(file, digest.update, hasher, phase)
+        file.write(memoryview(head))
         for header in ordered:
-            stream.write_tensor(header, produce(header.name))
-        file.flush()
-        os.fsync(file.fileno())
-    return WrittenFile(size_bytes, digest.hexdigest())
+            _write_tensor(file, header, produce(header.name), phase)
+    return WrittenFile(size_bytes, file.digest)
 
 
 def _ordered(tensors: Sequence[TensorHeader], order: Sequence[str] | None) -> list[TensorHeader]:
@@ -133,39 +129,19 @@ def _ordered(tensors: Sequence[TensorHeader], order: Sequence[str] | None) -> li
     return sorted(library_order(tensors), key=lambda header: ranks.get(header.name, len(ranks)))
 
 
-@dataclass(frozen=True)
-class _HashedStream:
-    """Writes pieces to a file while another thread hashes the same piece."""
-
-    file: IO[bytes]
-    update: Callable[[memoryview], None]
-    hasher: ThreadPoolExecutor
-    phase: Phase
-
-    def write_tensor(self, header: TensorHeader, pieces: Iterable[bytes | bytearray | memoryview]) -> None:
-        done = 0
-        for piece in pieces:
-            view = memoryview(piece).cast("B")
-            done += len(view)
-            if done > header.nbytes:
-                break
-            self._write(view)
-            self.phase.advance(len(view), header.name)
-        if done != header.nbytes:
-            raise RuntimeError(
-                f"tensor {header.name!r} must have {header.nbytes} bytes, but at least {done} were given"
-            )
-
-    def _write(self, view: memoryview) -> None:
-        if len(view) < _INLINE_BYTES:
-            self.update(view)
-            self.file.write(view)
-            return
-        hashed = self.hasher.submit(self.update, view)
-        try:
-            self.file.write(view)
-        finally:
-            hashed.result()
+def _write_tensor(
+    file: HashedFile, header: TensorHeader, pieces: Iterable[bytes | bytearray | memoryview], phase: Phase
+) -> None:
+    done = 0
+    for piece in pieces:
+        view = memoryview(piece).cast("B")
+        done += len(view)
+        if done > header.nbytes:
+            break
+        file.write(view)
+        phase.advance(len(view), header.name)
+    if done != header.nbytes:
+        raise RuntimeError(f"tensor {header.name!r} must have {header.nbytes} bytes, but at least {done} were given")
 
 
 def plan_shards(headers: Sequence[TensorHeader], max_bytes: int = 5_000_000_000) -> tuple[ShardPlan, ...]:

@@ -7,37 +7,16 @@ from typing import ClassVar
 from archtool.constructs.base import Construct
 from archtool.ir.architecture import Architecture
 from archtool.operators.attention import Attention
-from archtool.operators.patch_stem import PatchStem
 from archtool.operators.rotary import Rotary
-from archtool.operators.samples import alone, branch, in_text, model
-from archtool.operators.token_stem import TokenStem
+from archtool.operators.samples import branch, in_text
 
 HEADS = {"kv": 2, "group": 2, "v": 4}
 
 
-class Absolute(Construct):
-    """A learned table of positions, for text and for images."""
-
-    kind: ClassVar[str] = "pos.abs"
-    said: ClassVar[str] = "TokenStem(positions=axis), PatchStem(positions=True), Positions()"
-    papers: ClassVar[tuple[int, ...]] = (196, 224)
-
-    @classmethod
-    def found(cls, arch: Architecture) -> bool:
-        """See `Construct.found`."""
-        return any(part.name == "position" for place in arch.places for part in place.parts)
-
-    @classmethod
-    def samples(cls) -> tuple[Architecture, ...]:
-        """See `Construct.samples`."""
-        text, body = alone(TokenStem(positions="positions")), [branch(Attention(scale=0.5), qk=4, **HEADS)]
-        sizes = {"vocab": 31, "positions": 24, "s0.width": 16}
-        image = alone(PatchStem(patch=(4, 4)), positions=17)
-        facts = {"image_height": 16, "image_width": 16}
-        return (
-            model(("input_ids",), text, [body], sizes, {"max_positions": 24}),
-            model(("pixel_values",), image, [body], {"channels": 3, "s0.width": 16}, facts),
-        )
+def absolute(arch: Architecture) -> bool:
+    """Whether some stem or layer has a table of positions."""
+    names = ("position", "table", "positions")
+    return any(part.name in names for place in arch.places for part in place.parts)
 
 
 class Rotated(Construct):
@@ -70,7 +49,7 @@ class NoPositions(Construct):
     @classmethod
     def found(cls, arch: Architecture) -> bool:
         """See `Construct.found`."""
-        return not Absolute.found(arch) and not Rotated.found(arch)
+        return not absolute(arch) and not Rotated.found(arch)
 
     @classmethod
     def samples(cls) -> tuple[Architecture, ...]:

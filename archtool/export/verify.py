@@ -172,18 +172,12 @@ def _compared(job: Mapping[str, str]) -> Verification:
 
 def _difference(expected: Tensor, got: Tensor, mask: Any) -> tuple[float, float]:
     """Largest absolute difference and largest expected value, where the mask is 1."""
-    got = as_tokens(got, expected)
     if expected.shape != got.shape:
         return float("inf"), 0.0
     if mask is not None and expected.dim() == 3 and expected.shape[:2] == mask.shape:
         expected, got = expected[mask.bool()], got[mask.bool()]
     gap = (expected.double() - got.double()).abs()
     return float(gap.nan_to_num(nan=float("inf")).max()), float(expected.abs().max())
-
-
-def as_tokens(got: Tensor, expected: Tensor) -> Tensor:
-    """A stream that a class of transformers gives as an image (B, C, H, W), as tokens where those are expected."""
-    return got.flatten(2).transpose(1, 2) if got.dim() == 4 and expected.dim() == 3 else got
 
 
 def _message(folder: Path, v: Verification) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 from archtool.families.base import Draft, Shapes, divided, overlay, uniform
 from archtool.families.config import Config
 from archtool.families.names import Entry, entry
-from archtool.ir.architecture import Architecture, Layer, NormSpec
+from archtool.ir.architecture import Architecture, Block, Layer, NormSpec
 from archtool.operators.activation import canonical
 from archtool.operators.attention import Attention
 from archtool.operators.dense import Dense
@@ -78,7 +78,7 @@ def stock_width(arch: Architecture, *square: str) -> int | None:
 
 def activation_name(arch: Architecture, said: Any) -> str | None:
     """The MLPs' activation as Hugging Face spells it; ``said`` is kept where it means the same."""
-    acts = {layer.op.act for b in arch.stage("s0") for layer in b.layers if isinstance(layer.op, Mlp)}
+    acts = {layer.op.act for b in _staged(arch) for layer in b.layers if isinstance(layer.op, Mlp)}
     act = acts.pop() if len(acts) == 1 else None
     if said is not None and canonical(str(said)) == act:
         return str(said)
@@ -87,9 +87,13 @@ def activation_name(arch: Architecture, said: Any) -> str | None:
 
 def layer_eps(arch: Architecture) -> float | None:
     """The common epsilon of the blocks' norms."""
-    norms = (n for b in arch.stage("s0") for layer in b.layers for n in (layer.pre, layer.post) if n)
+    norms = (n for b in _staged(arch) for layer in b.layers for n in (layer.pre, layer.post) if n)
     found = {n.eps for n in norms}
     return found.pop() if len(found) == 1 else None
+
+
+def _staged(arch: Architecture) -> list[Block]:
+    return [block for blocks in arch.stages.values() for block in blocks]
 
 
 def dense_of(arch: Architecture, block: str) -> Dense:
@@ -106,9 +110,9 @@ def class_count(c: Config, shapes: Shapes, weight: str) -> int:
 
 
 def said_classes(config: Mapping[str, Any]) -> int:
-    """Number of classes of a configuration; Hugging Face's default is 2."""
-    labels = config.get("id2label")
-    return len(labels) if labels else int(config.get("num_labels") or 2)
+    """Number of classes of a configuration (0: no classifier); Hugging Face's default is 2."""
+    labels, count = config.get("id2label"), config.get("num_labels")
+    return len(labels) if labels is not None else int(2 if count is None else count)
 
 
 def label_keys(base: Mapping[str, Any], classes: int) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 One table serves both directions. An `Entry` says that a file tensor is made of one or more canonical tensors:
 concatenated along their rows (fused), or stacked along a new first dimension; perhaps transposed (GPT-2's
-``Conv1D``), with interleaved rotary rows, or with leading dimensions of size 1.
+``Conv1D``), with interleaved rotary rows, or with leading or trailing dimensions of size 1 (kernels of one cell).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ class Entry:
         pieces: storage ids of the canonical tensors in it, in order.
         stack: pieces are stacked along a new first dimension instead of concatenated along the first.
         transpose: the file holds the matrix as (in, out).
-        lead / trail: leading and trailing dimensions of size 1 in the file (a 1 × 1 convolution has two).
+        lead / trail: leading / trailing dimensions of size 1 in the file.
         interleaved: rotary pairs per head; the file's rows are (pairs, 2) where ours are (2, pairs); 0: no.
     """
 
@@ -49,9 +49,6 @@ def entry(file: str, *pieces: str, transpose: bool = False, lead: int = 0, inter
 
 
 def linear(file: str, *parts: str, bias: bool, transpose: bool = False, trail: int = 0) -> list[Entry]:
-    """Weight and, where there is one, bias of a linear layer (fused when several parts are given).
-
-    ``trail=2``: the file has it as a 1 × 1 convolution.
-    """
+    """Weight and, where there is one, bias of a linear layer (fused when several parts are given)."""
     entries = [Entry(f"{file}.weight", tuple(f"{p}.weight" for p in parts), transpose=transpose, trail=trail)]
     return [*entries, entry(f"{file}.bias", *(f"{p}.bias" for p in parts))] if bias else entries

@@ -148,6 +148,11 @@ class Architecture:
         return tuple(block for block in self.blocks if block.stage == label)
 
     @cached_property
+    def stages(self) -> Mapping[str, tuple[Block, ...]]:
+        """The blocks of every stage, by label in order of appearance."""
+        return {label: self.stage(label) for label in dict.fromkeys(b.stage for b in self.blocks) if label}
+
+    @cached_property
     def places(self) -> tuple[Place, ...]:
         """Every layer with the streams that enter it, in execution order."""
         return tuple(_places(self))

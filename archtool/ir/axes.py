@@ -95,6 +95,10 @@ class Selection:
         """The axis' new size."""
         return len(self.keep[0]) if self.per is not None else len(self.keep)  # type: ignore[arg-type]
 
+    def flat(self) -> Sequence[int]:
+        """Every kept index, those of all outer indices one after the other."""
+        return self.keep if self.per is None else [i for row in self.keep for i in row]  # type: ignore[return-value,union-attr]
+
     def at(self, outer: Mapping[str, int]) -> Sequence[int]:
         """Kept indices, given the indices of the outer axes."""
         if self.per is None:
@@ -114,6 +118,8 @@ def _walk(factors: tuple[Factor, ...], sizes: Sizes, chosen: Selections, outer: 
     if not factors:
         return [0]
     head, rest = factors[0], factors[1:]
+    if not rest:
+        return list(_kept(head, sizes, chosen, outer))
     stride = Dim(rest).size(sizes)
     if not outer_dependent(rest, chosen):
         inner = _walk(rest, sizes, chosen, outer)

@@ -19,13 +19,18 @@ from archtool.ir.operator import Operator
 
 T = TypeVar("T")
 Lookup = Callable[[str], type[Operator]]
+DECISIONS = ("Select", "Drop", "Encode", "Unshare", "Fold")
+PLAIN = frozenset({int, float, str, bool})
+"""Types that JSON has too; an edit holds a number for every unit of a model."""
 
 
 def to_json(value: Any) -> Any:
     """Plain lists, dicts and scalars."""
+    if type(value) in PLAIN:
+        return value
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         kind = {"kind": value.kind} if isinstance(value, Operator | Encoding) else {}
-        tag = {"is": type(value).__name__} if type(value).__name__ in ("Select", "Drop", "Encode", "Unshare") else {}
+        tag = {"is": type(value).__name__} if type(value).__name__ in DECISIONS else {}
         return {**tag, **kind, **{f.name: to_json(getattr(value, f.name)) for f in _changed(value)}}
     if isinstance(value, tuple | list):
         return [to_json(item) for item in value]
@@ -106,6 +111,8 @@ def _tuple(args: tuple[Any, ...], data: Any, lookup: Lookup, path: str) -> Any:
     if not isinstance(data, list | tuple):
         raise InputError(f"{path}: expected a list, found {type(data).__name__}", "")
     if len(args) == 2 and args[1] is Ellipsis:
+        if args[0] in PLAIN:
+            return _tupled(data)
         return tuple(_value(args[0], item, lookup, f"{path}[{i}]") for i, item in enumerate(data))
     if len(args) != len(data):
         raise InputError(f"{path}: expected {len(args)} items, found {len(data)}", "")
@@ -113,4 +120,6 @@ def _tuple(args: tuple[Any, ...], data: Any, lookup: Lookup, path: str) -> Any:
 
 
 def _tupled(data: Any) -> Any:
-    return tuple(_tupled(item) for item in data) if isinstance(data, list | tuple) else data
+    if not isinstance(data, list | tuple):
+        return data
+    return tuple(data) if PLAIN.issuperset(map(type, data)) else tuple(_tupled(item) for item in data)

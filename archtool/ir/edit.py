@@ -14,6 +14,7 @@ from archtool.errors import InputError
 from archtool.ir.architecture import Architecture, Block, Layer, Place
 from archtool.ir.axes import Dim, Selection, Selections, kept_indices
 from archtool.ir.encodings import Encoding, EncodingPlan
+from archtool.ir.fold import Folding, folded, folding
 from archtool.ir.operator import Flow
 from archtool.ir.table import Claim, claims, stored
 
@@ -54,7 +55,19 @@ class Unshare:
     layer: str = ""
 
 
-Decision = Select | Drop | Encode | Unshare
+@dataclass(frozen=True)
+class Fold:
+    """Make a norm part of the linear layers before or after it: ``"branch"``, ``"pre"``, or one of the operator's own.
+
+    A BatchNorm is gone afterwards; of a norm whose statistics are each sample's own, the gain and bias are (1 and 0).
+    """
+
+    block: str
+    layer: str
+    norm: str = "branch"
+
+
+Decision = Select | Drop | Encode | Unshare | Fold
 
 
 @dataclass(frozen=True)
@@ -82,12 +95,14 @@ class Step:
         before / after: the architecture on both sides.
         selections: by axis.
         copies: storage that is new in ``after`` → the storage whose values it starts with.
+        folding: what became part of what.
     """
 
     before: Architecture
     after: Architecture
     selections: Mapping[str, Selection] = field(default_factory=dict)
     copies: Mapping[str, str] = field(default_factory=dict)
+    folding: Folding | None = None
 
     def plan(self, before: EncodingPlan) -> EncodingPlan:
         """The encodings of what is left; a copy is stored as its source."""
@@ -122,13 +137,24 @@ def steps(arch: Architecture, edit: Edit) -> tuple[Step, ...]:
             after, copies = unshare(arch, decision)
             done.append(Step(arch, after, {}, copies))
             arch = after
+        elif isinstance(decision, Fold):
+            flush()
+            after, folding = fold(arch, decision)
+            done.append(Step(arch, after, folding=folding))
+            arch = after
     flush()
     return tuple(done)
 
 
 def edited(arch: Architecture, plan: EncodingPlan, edit: Edit) -> tuple[Architecture, EncodingPlan]:
     """The architecture and plan after an edit."""
-    stages = steps(arch, edit)
+    return outcome(arch, plan, edit, steps(arch, edit))
+
+
+def outcome(
+    arch: Architecture, plan: EncodingPlan, edit: Edit, stages: Sequence[Step]
+) -> tuple[Architecture, EncodingPlan]:
+    """The architecture and plan after an edit whose structural ``stages`` are known."""
     after = stages[-1].after if stages else arch
     for step in stages:
         plan = step.plan(plan)
@@ -171,6 +197,8 @@ def _selected_layer(owner: str, layer: Layer, selections: Selections) -> Layer:
         chosen = selections.get(f"{owner}.{layer.name}.{local}")
         if chosen:
             op = op.selected(local, chosen.keep, chosen.per)
+    for axis, chosen in selections.items():
+        op = op.followed(axis, chosen.keep)
     return layer if op is layer.op else replace(layer, op=op)
 
 
@@ -179,7 +207,7 @@ def _check_legal(arch: Architecture, selection: Selection) -> None:
     if axis not in arch.size:
         known = ", ".join(sorted(arch.size)[:12])
         raise RefusedEdit(f"there is no axis {axis!r}", f"Axes of this model: {known}, …")
-    flat = [i for row in selection.keep for i in (row if isinstance(row, tuple) else (row,))]
+    flat = selection.flat()
     if not flat:
         raise RefusedEdit(f"nothing would be left of {axis}", "Keep at least one, or drop the layer.")
     if min(flat) < 0 or max(flat) >= arch.size[axis]:
@@ -245,6 +273,14 @@ def unshare(arch: Architecture, what: Unshare) -> tuple[Architecture, Mapping[st
     storage = {claim.name: claim.spec.storage for claim in claims(arch)}
     new = [name for name in stored(after) if name not in stored(arch)]
     return after, {name: storage[prefix + name.removeprefix(mine)] for name in new}
+
+
+def fold(arch: Architecture, what: Fold) -> tuple[Architecture, Folding]:
+    """The architecture in which a norm is part of the linear layers beside it."""
+    found = folding(arch, what.block, what.layer, what.norm)
+    if isinstance(found, str):
+        raise RefusedEdit(f"{what.block}.{what.layer}.{what.norm} cannot be folded: {found}", "Leave it as it is.")
+    return folded(arch, what.block, what.layer, found), found
 
 
 def _untied(layer: Layer) -> Layer:

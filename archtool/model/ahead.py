@@ -1,4 +1,4 @@
-"""Working ahead: blocks are read and made by a few threads while the one before is consumed.
+"""Working ahead: blocks are read and made by a few threads while those before them are consumed.
 
 Reading and tensor operations release the interpreter's lock, so that small blocks on plain threads keep all cores
 busy. Parallelism within an operation is switched off meanwhile: on blocks that fit into a cache it costs more than
@@ -9,31 +9,53 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Generator, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import partial
-from typing import TypeVar
+from typing import Any, Generic, TypeVar
 
 T = TypeVar("T")
 
 WORKERS = max(1, min(4, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1))
+KEPT_BYTES = 31 * 2**20
 
 
-def ahead(jobs: Iterable[Callable[[], T]], workers: int = WORKERS) -> Iterator[T]:
+@dataclass(frozen=True)
+class InTurn(Generic[T]):
+    """A job that is done when its result is asked for: it is large, or needs that all before it are consumed."""
+
+    make: Callable[[], T]
+
+    def __call__(self) -> T:
+        """Do it."""
+        return self.make()
+
+
+def then(job: Callable[[], Any], more: Callable[[Any], T]) -> Callable[[], T]:
+    """The job followed by something that is done to its result, on the same thread."""
+
+    def both() -> T:
+        return more(job())
+
+    return InTurn(both) if isinstance(job, InTurn) else both
+
+
+def ahead(jobs: Iterable[Callable[[], T]], workers: int = WORKERS) -> Generator[T, None, None]:
     """The results of jobs in order; at most two per worker are finished or under way before they are asked for."""
-    pending: deque[Future[T]] = deque()
+    pending: deque[Callable[[], T]] = deque()
     with one_thread_per_operation() as limit, ThreadPoolExecutor(workers, initializer=limit) as pool:
+        _keep_freed_memory()
         try:
             for job in jobs:
-                pending.append(pool.submit(job))
+                pending.append(job if isinstance(job, InTurn) else pool.submit(job).result)
                 if len(pending) > 2 * workers:
-                    yield pending.popleft().result()
+                    yield pending.popleft()()
             while pending:
-                yield pending.popleft().result()
+                yield pending.popleft()()
         finally:
-            for future in pending:
-                future.cancel()
+            pool.shutdown(cancel_futures=True)
 
 
 @contextmanager
@@ -47,3 +69,14 @@ def one_thread_per_operation() -> Iterator[Callable[[], None]]:
         yield partial(torch.set_num_threads, 1)
     finally:
         torch.set_num_threads(before)
+
+
+def _keep_freed_memory() -> None:
+    """Have the process keep the memory of blocks for the next ones.
+
+    The GNU library maps what is larger than a threshold anew each time, and the system then clears every page: half
+    the time of a pass. Freeing something once (it is never touched) raises the threshold to its size.
+    """
+    import torch
+
+    torch.empty(KEPT_BYTES, dtype=torch.uint8)

@@ -7,12 +7,13 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from archtool.errors import InputError
-from archtool.ir.edit import Edit, RefusedEdit, Step, edited, indices, steps
+from archtool.ir.edit import Edit, Fold, RefusedEdit, Step, indices, outcome, steps
 from archtool.ir.encodings import Affine, Dense, Encoding
 from archtool.ir.parts import TensorSpec
 from archtool.ir.table import shape, stored
-from archtool.model.carried import carried_after
+from archtool.model.carried import carried_after, under_known_names
 from archtool.model.checkpoint import Checkpoint, encoded_weights, leaf_name, picked
+from archtool.model.fold import folded_weights
 from archtool.model.lazy import Held, Lazy
 
 if TYPE_CHECKING:
@@ -31,20 +32,26 @@ def apply(checkpoint: Checkpoint, edit: Edit, delta: Mapping[str, Tensor] | None
     Raises:
         RefusedEdit: the axis table or an encoding does not allow the edit.
     """
-    after, plan = edited(checkpoint.architecture, checkpoint.plan, edit)
+    stages = steps(checkpoint.architecture, edit)
+    after, plan = outcome(checkpoint.architecture, checkpoint.plan, edit, stages)
     current = checkpoint
-    for step in steps(checkpoint.architecture, edit):
+    for step in stages:
         current = _structural(current, step)
     current = _with_values(current, edit, delta or {})
     weights: dict[str, Lazy] = {}
+    specs = stored(current.architecture)
     for storage in stored(after):
-        weights.update(_stored_as(current, storage, plan.of(storage)))
-    return replace(current, architecture=after, plan=plan, weights=weights)
+        dims = shape(specs[storage], current.architecture)
+        weights.update(_stored_as(current, storage, dims, plan.of(storage)))
+    done = replace(current, architecture=after, plan=plan, weights=weights)
+    return under_known_names(done) if any(isinstance(d, Fold) for d in edit.decisions) else done
 
 
 def _structural(checkpoint: Checkpoint, step: Step) -> Checkpoint:
-    before, weights = stored(step.before), {}
+    before, weights = stored(step.before), folded_weights(checkpoint, step) if step.folding else {}
     for storage in stored(step.after):
+        if storage in weights:
+            continue
         source = step.copies.get(storage, storage)
         picks = tuple(indices(d, step.before, step.selections) for d in before[source].dims)
         found = _selected(checkpoint, source, before[source], picks)
@@ -94,11 +101,10 @@ def _with_values(checkpoint: Checkpoint, edit: Edit, delta: Mapping[str, Tensor]
     return replace(checkpoint, plan=plan, weights={**checkpoint.weights, **held})
 
 
-def _stored_as(checkpoint: Checkpoint, storage: str, encoding: Encoding) -> dict[str, Lazy]:
+def _stored_as(checkpoint: Checkpoint, storage: str, dims: tuple[int, ...], encoding: Encoding) -> dict[str, Lazy]:
     now = checkpoint.plan.of(storage)
-    spec_shape = shape(stored(checkpoint.architecture)[storage], checkpoint.architecture)
     if now == encoding:
-        names = [leaf_name(storage, leaf) for leaf in now.leaves(spec_shape)]
+        names = [leaf_name(storage, leaf) for leaf in now.leaves(dims)]
         return {name: checkpoint.weights[name] for name in names}
     dense = checkpoint.tensor(storage)
     return {storage: dense} if isinstance(encoding, Dense) else encoded_weights(storage, dense, encoding)

@@ -17,6 +17,7 @@ from archtool.ir.encodings import EncodingPlan
 from archtool.ir.parts import Kind, Part
 from archtool.ir.table import stored
 from archtool.model.context import Context, Graph, State
+from archtool.model.initial import initial
 from archtool.model.primitives import primitive
 
 
@@ -156,7 +157,7 @@ def build(architecture: Architecture, seed: int = 0, std: float = 0.02) -> Model
     model = Model(architecture)
     generator = torch.Generator().manual_seed(seed)
     values = {
-        name: _initial(spec.init, _shape_of(model, name), std, generator) for name, spec in stored(architecture).items()
+        name: initial(spec.init, _shape_of(model, name), std, generator) for name, spec in stored(architecture).items()
     }
     return with_values(model, values.__getitem__)
 
@@ -171,9 +172,3 @@ def with_values(model: Model, value: Callable[[str], Tensor]) -> Model:
 
 def _shape_of(model: Model, name: str) -> torch.Size:
     return model.get_parameter(name).shape if name in dict(model.named_parameters()) else model.get_buffer(name).shape
-
-
-def _initial(kind: str, shape: torch.Size, std: float, generator: torch.Generator) -> Tensor:
-    if kind == "normal":
-        return torch.empty(shape).normal_(0.0, std, generator=generator)
-    return torch.zeros(shape) if kind == "zeros" else torch.ones(shape)

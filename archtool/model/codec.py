@@ -12,6 +12,7 @@ from functools import singledispatch
 import torch
 from torch import Tensor
 
+from archtool.checkpoint.values import largest_magnitude
 from archtool.ir.encodings import Affine, Dense, Encoding
 
 DTYPES = {
@@ -62,16 +63,17 @@ def _(encoding: Affine, w_OI: Tensor) -> dict[str, Tensor]:
 
 def _affine(encoding: Affine, w_OI: Tensor) -> dict[str, Tensor]:
     rows, columns = w_OI.shape
-    grouped = w_OI.float().unflatten(1, (encoding.groups(columns), -1))
-    quantized = _symmetric(encoding, grouped) if encoding.symmetric else _asymmetric(encoding, grouped)
+    grouped = w_OI.unflatten(1, (encoding.groups(columns), -1))
+    quantized = _symmetric(encoding, grouped) if encoding.symmetric else _asymmetric(encoding, grouped.float())
     quantized["q"] = _pack(quantized["q"].reshape(rows, columns), encoding)
     return quantized
 
 
 def _symmetric(encoding: Affine, w_OGI: Tensor) -> dict[str, Tensor]:
+    """No quotient exceeds ``top`` by more than a rounding error, so that nothing has to be clipped."""
     top = 2 ** (encoding.bits - 1) - 1
-    scale = (w_OGI.abs().amax(-1) / top).clamp_min(torch.finfo(torch.float32).tiny)
-    return {"q": (w_OGI / scale[..., None]).round_().clamp_(-top, top), "scale": scale}
+    scale = (largest_magnitude(w_OGI) / top).clamp_min(torch.finfo(torch.float32).tiny)
+    return {"q": (w_OGI.float() / scale[..., None]).round_(), "scale": scale}
 
 
 def _asymmetric(encoding: Affine, w_OGI: Tensor) -> dict[str, Tensor]:

@@ -114,7 +114,7 @@ class Context:
         return first() if self.state is None else self.state.get(self.place) or first()
 
     def store(self, value: Any) -> None:
-        """Keep this place's recurrent state for the next step, where the pass keeps any."""
+        """Keep this place's recurrent state, a tuple of tensors with the batch first, where the pass keeps any."""
         if self.state is not None:
             self.state[self.place] = value
 

@@ -6,7 +6,7 @@ edited checkpoint larger than memory streams from file to file.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Protocol
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Protocol
 from archtool.checkpoint.store import TensorStore
 from archtool.families.names import Entry
 from archtool.ir.encodings import BITS, Encoding, matrix
-from archtool.model.ahead import ahead
+from archtool.model.ahead import InTurn, ahead
 from archtool.model.pick import Index, index_of, take
 
 if TYPE_CHECKING:
@@ -44,16 +44,33 @@ def load(lazy: Lazy) -> Tensor:
     return tensor.clone() if tensor._base is not None or isinstance(lazy, Held) else tensor
 
 
-def blocks(lazy: Lazy, block_bytes: int = BLOCK_BYTES) -> Iterator[Tensor]:
-    """The tensor in blocks of rows, made ahead; in one where rows cannot be read singly.
+def blocks(lazy: Lazy, block_bytes: int = 0) -> Iterator[Tensor]:
+    """The tensor in blocks of rows, made ahead; see `jobs`."""
+    made = jobs(lazy, block_bytes)
+    return ahead(made) if len(made) > 1 else (job() for job in made)
 
-    What has to be read for a block is about ``block_bytes``.
+
+def jobs(lazy: Lazy, block_bytes: int = 0) -> list[Callable[[], Tensor]]:
+    """What makes the tensor block by block of rows; in one where rows cannot be read singly.
+
+    What has to be read for a block is about ``block_bytes`` (0: `BLOCK_BYTES`).
     """
     count = lazy.shape[0] if lazy.shape else 1
+    if not by_rows(lazy) or _after_others(lazy):
+        return [InTurn(partial(lazy.rows, 0, count))]
     per_row = max(1, _bytes_read(lazy) // max(1, count))
-    step = max(1, block_bytes // per_row) if by_rows(lazy) else max(1, count)
-    jobs = [partial(lazy.rows, start, min(count, start + step)) for start in range(0, count, step)]
-    return ahead(jobs) if len(jobs) > 1 else (job() for job in jobs)
+    step = max(1, (block_bytes or BLOCK_BYTES) // per_row)
+    return [partial(lazy.rows, start, min(count, start + step)) for start in range(0, count, step)]
+
+
+def _after_others(lazy: Lazy) -> bool:
+    """Whether it is known once another tensor has been made: scales come with their integers."""
+    match lazy:
+        case Picked():
+            return _after_others(lazy.base)
+        case EncodedLeaf():
+            return lazy.name != "q"
+    return False
 
 
 def by_rows(lazy: Lazy) -> bool:
@@ -142,19 +159,18 @@ class Filed:
         """Reads no more than these rows where the layout allows it."""
         if self.turned:
             return self._whole[start:stop] if self.shape else self._whole
-        rows = slice(self.first + start, self.first + stop) if self.shape else None
-        tensor = self.store.read(self.entry.file, rows)
-        return tensor.flatten(-1 - self.entry.trail) if self.entry.trail else tensor
+        tensor = self.store.read(self.entry.file, slice(self.first + start, self.first + stop) if self.shape else None)
+        return tensor.reshape(tensor.shape[: tensor.dim() - self.entry.trail])
 
     @property
     def _whole(self) -> Tensor:
-        from archtool.model.layout import squeezed, unturn
+        from archtool.model.layout import inner_shape, unturn
 
         entry = self.entry
         if entry.stack:
             return unturn(entry, self.store.read(entry.file, slice(self.index, self.index + 1))[0])
         tensor = self.store.read(entry.file)
-        whole = unturn(entry, squeezed(entry, tensor))
+        whole = unturn(entry, tensor.reshape(inner_shape(entry, tensor.shape)))
         return whole[self.first : self.first + self.shape[0]]
 
 

@@ -41,7 +41,7 @@ class Norm(nn.Module):
         if self.kind == "layer":
             return F.layer_norm(x, x.shape[-1:], self.weight, self.bias, self.eps)
         if self.kind == "group":
-            return F.group_norm(x.transpose(1, 2), 1, self.weight, self.bias, self.eps).transpose(1, 2)
+            return group_norm(x, self.weight, self.bias, self.eps)
         if self.kind == "batch":
             return self._batch_norm(x)
         if self.kind == "grn":
@@ -64,6 +64,14 @@ def response_norm(x_BTD: Tensor, gain: Any, bias: Any, eps: float) -> Tensor:
     norms_B1D = torch.linalg.vector_norm(x_BTD, dim=1, keepdim=True)
     relative = norms_B1D / (norms_B1D.mean(dim=-1, keepdim=True) + eps)
     return x_BTD * (1 + gain * relative) + bias
+
+
+def group_norm(x_BTD: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float) -> Tensor:
+    """GroupNorm of one group, over tokens and channels as they lie in memory."""
+    normed = F.layer_norm(x_BTD, x_BTD.shape[1:], eps=eps)
+    if weight is None:
+        return normed
+    return normed * weight if bias is None else torch.addcmul(bias, normed, weight)
 
 
 class Encoded(nn.Module):
@@ -94,10 +102,21 @@ class EncodedLinear(Encoded):
 
 
 def convolve(x: Tensor, weight: Tensor, bias: Tensor | None, part: Any) -> Tensor:
-    """A convolution with the strides, padding and dilation of ``part``; the groups are those of the shapes."""
-    function = (F.conv1d, F.conv2d, F.conv3d)[weight.dim() - 3]
-    groups = x.shape[1] // weight.shape[1]
-    return function(x, weight, bias, part.stride, part.padding, part.dilation or 1, groups)
+    """A convolution with the strides, padding and dilation of ``part``; the groups are those of the shapes.
+
+    One along a sequence is computed on a grid of one row, where a stream keeps its channels innermost; a point-wise one
+    on such a view is a matrix product, which copies nothing.
+    """
+    groups, dilation = x.shape[1] // weight.shape[1], part.dilation or (1,) * (weight.dim() - 2)
+    moves = any(n != 1 for n in (*weight.shape[2:], *part.stride)) or any(part.padding)
+    if groups == 1 and not moves and x.stride(1) == 1:
+        return F.linear(x.movedim(1, -1), weight.flatten(1), bias).movedim(-1, 1)
+    if weight.dim() == 3:
+        stride, padding, dilation = (1, *part.stride), (0, *part.padding), (1, *dilation)
+        row = F.conv2d(x.unsqueeze(2), weight.unsqueeze(2), bias, stride, padding, dilation, groups)
+        return row.squeeze(2)
+    function = F.conv2d if weight.dim() == 4 else F.conv3d
+    return function(x, weight, bias, part.stride, part.padding, dilation, groups)
 
 
 class Conv(nn.Module):

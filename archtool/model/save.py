@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import replace
+from functools import partial
+from itertools import chain, islice
 from math import prod
 from pathlib import Path
 from shutil import copyfile
@@ -18,18 +21,16 @@ from archtool.checkpoint.writer import (
     TensorHeader,
     WrittenFile,
     encode_header,
-    library_order,
     plan_like,
     plan_shards,
     write_shards,
 )  # fmt: skip
-from archtool.families.names import Entry
 from archtool.families.registry import family_named
-from archtool.model.ahead import one_thread_per_operation
+from archtool.model.ahead import InTurn, ahead, then
 from archtool.model.checkpoint import Checkpoint, Source
 from archtool.model.files import FileTensor, file_tensors
 from archtool.model.layout import join
-from archtool.model.lazy import Lazy, blocks, load
+from archtool.model.lazy import jobs, load
 from archtool.model.load import ARCHITECTURE, architecture_json
 from archtool.progress import SILENT, Progress
 
@@ -84,17 +85,19 @@ def write_weights(
     checkpoint: Checkpoint, folder: Path, finite: bool = True, progress: Progress = SILENT
 ) -> dict[str, WrittenFile]:
     """Write only the weight files."""
-    by_name = {tensor.name: tensor for tensor in _tensors(checkpoint)}
-
-    def produce(name: str) -> Iterable[memoryview]:
-        if name in by_name:
-            return tensor_bytes(checkpoint, by_name[name], finite)
-        return map(as_bytes, blocks(checkpoint.source.carried[name]))
-
     plans = _shards(checkpoint, _headers(checkpoint))
+    tensors = {tensor.name: tensor for tensor in _tensors(checkpoint)}
+    made = {h.name: _jobs(checkpoint, tensors, h.name, finite) for plan in plans for h in plan.ordered}
     index = _index_metadata(checkpoint, plans) if len(plans) > 1 else None
-    with one_thread_per_operation():
-        return write_shards(folder, plans, produce, _metadata(checkpoint), progress=progress, index_metadata=index)
+    with closing(ahead(chain.from_iterable(made.values()))) as ready:
+        return write_shards(
+            folder,
+            plans,
+            lambda name: islice(ready, len(made[name])),
+            _metadata(checkpoint),
+            progress=progress,
+            index_metadata=index,
+        )
 
 
 def _index_metadata(checkpoint: Checkpoint, plans: Sequence[ShardPlan]) -> dict[str, Any]:
@@ -124,8 +127,7 @@ def planned_size(checkpoint: Checkpoint) -> int:
 
 
 def _planned_file(plan: ShardPlan, metadata: Mapping[str, str]) -> int:
-    ordered = plan.headers if plan.keep_order else library_order(plan.headers)
-    return len(encode_header(ordered, metadata)) + plan.nbytes
+    return len(encode_header(plan.ordered, metadata)) + plan.nbytes
 
 
 def _tensors(checkpoint: Checkpoint) -> list[FileTensor]:
@@ -153,28 +155,28 @@ def _header(checkpoint: Checkpoint, tensor: FileTensor) -> TensorHeader:
     return TensorHeader(tensor.name, checkpoint.weights[tensor.entry.pieces[0]].dtype, tensor.shape)
 
 
-def tensor_bytes(checkpoint: Checkpoint, tensor: FileTensor, finite: bool) -> Iterator[memoryview]:
-    """The bytes of a file tensor, streamed in blocks of rows where its layout allows it."""
-    pieces = [checkpoint.weights[leaf] for leaf in tensor.entry.pieces]
-    for block in _file_blocks(tensor.entry, pieces):
-        if finite:
-            _check(block, tensor.name)
-        yield as_bytes(block)
-
-
-def _file_blocks(entry: Entry, pieces: Sequence[Lazy]) -> Iterator[Tensor]:
+def _jobs(
+    checkpoint: Checkpoint, tensors: Mapping[str, FileTensor], name: str, finite: bool
+) -> list[Callable[[], memoryview]]:
+    """What makes the bytes of a tensor of the file, in blocks of rows where its layout allows it."""
+    made: Iterable[Callable[[], Tensor]]
+    if name not in tensors:
+        return [then(job, as_bytes) for job in jobs(checkpoint.source.carried[name])]
+    entry = tensors[name].entry
+    pieces = [checkpoint.weights[leaf] for leaf in entry.pieces]
     if entry.transpose or entry.interleaved:
-        yield join(entry, [load(piece) for piece in pieces])
+        made = [InTurn(lambda: join(entry, [load(piece) for piece in pieces]))]
     else:
-        for piece in pieces:
-            yield from blocks(piece)
+        made = chain.from_iterable(map(jobs, pieces))
+    checked = partial(_checked, name=name) if finite else as_bytes
+    return [then(job, checked) for job in made]
 
 
-def _check(block: Tensor, name: str) -> None:
+def _checked(block: Tensor, name: str) -> memoryview:
     from archtool.checkpoint.values import check_finite
 
-    if block.is_floating_point():
-        check_finite(block, name)
+    check_finite(block, name)
+    return as_bytes(block)
 
 
 def as_bytes(tensor: Tensor) -> memoryview:

@@ -8,7 +8,7 @@ dimensions of a head does not change it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -105,6 +105,19 @@ class Attention(Operator):
         kv, heads = site.size("kv"), site.size("kv") * site.size("group")
         return flow.tokens * (heads * (head + values) + kv * (head + values))
 
+    def feeder(self, norm: str) -> str:
+        """See `Operator.before`."""
+        return "o" if norm == "branch" else ""
+
+    def readers(self, norm: str) -> tuple[str, ...]:
+        """See `Operator.after`."""
+        return ("q", "k", "v") if norm == "pre" else ()
+
+    def with_bias(self, parts: Sequence[str]) -> Attention:
+        """See `Operator.with_bias`."""
+        inner = any(part != "o" for part in parts)
+        return replace(self, bias=self.bias or inner, out_bias=self.out_bias or "o" in parts)
+
     @classmethod
     def samples(cls) -> tuple[Architecture, ...]:
         """See `Operator.samples`."""
@@ -126,7 +139,7 @@ class Attention(Operator):
     def attend(self, m: Any, x: Tensor, ctx: Any) -> Tensor:
         """Project, mix and project back, each sequence on its own."""
         kv, group = m.heads.shape[0], m.heads.shape[1]
-        q, k, v = (_split(y, n) for y, n in ((m.q(x), kv * group), (m.k(x), kv), (m.v(x), kv)))
+        q, k, v = (split_heads(y, n) for y, n in ((m.q(x), kv * group), (m.k(x), kv), (m.v(x), kv)))
         if self.qk_norm:
             q, k = m.q_norm(q), m.k_norm(k)
         if self.rotary:
@@ -134,7 +147,7 @@ class Attention(Operator):
             q = rotate(q, *(_per_query(t, group) for t in (cos, sin)))
             k = rotate(k, cos, sin)
         k, v = ctx.extend(k, v)
-        mixed = self.mix(m, q, _repeat(k, group), _repeat(v, group), ctx)
+        mixed = self._mix(m, q, repeat_heads(k, group), repeat_heads(v, group), ctx)
         return m.o(mixed.transpose(1, 2).flatten(2))
 
     def _cos_sin(self, m: Any, ctx: Any, dtype: Any) -> tuple[Tensor, Tensor]:
@@ -144,23 +157,22 @@ class Attention(Operator):
         cos, sin = cos_sin(table, ctx.positions, attention_factor(self.rotary))
         return cos.to(dtype), sin.to(dtype)
 
-    def mix(self, m: Any, q: Tensor, k: Tensor, v: Tensor, ctx: Any) -> Tensor:
-        """Softmax attention of queries, keys and values (B, H, T, K)."""
+    def _mix(self, m: Any, q: Tensor, k: Tensor, v: Tensor, ctx: Any) -> Tensor:
         import torch.nn.functional as F
 
         mask = ctx.mask(self.causal, self.window)
         if self.softcap:
             return _capped(q, k, v, ctx.full_mask(self.causal, self.window), self.scale, self.softcap)
-        causal = self.causal and mask is None and q.shape[2] > 1
+        causal = self.causal and mask is None and ctx.past == 0
         return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=causal, scale=self.scale)
 
 
-def _split(x_BTE: Tensor, heads: int) -> Tensor:
+def split_heads(x_BTE: Tensor, heads: int) -> Tensor:
     """(B, T, heads × K) → (B, heads, T, K)."""
     return x_BTE.unflatten(-1, (heads, -1)).transpose(1, 2)
 
 
-def _repeat(x_BHTK: Tensor, group: int) -> Tensor:
+def repeat_heads(x_BHTK: Tensor, group: int) -> Tensor:
     """Each kv head ``group`` times, in place of its queries."""
     if group == 1:
         return x_BHTK

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 def to_image(x_BTC: Tensor, grid: Sequence[int]) -> Tensor:
     """(B, T, C) → (B, C, H, W), or (B, C, F, H, W) on a grid of three."""
-    return x_BTC.transpose(1, 2).unflatten(2, tuple(grid))
+    return x_BTC.unflatten(1, tuple(grid)).movedim(-1, 1)
 
 
 def to_tokens(x_BCHW: Tensor) -> Tensor:
@@ -39,3 +39,12 @@ def flow_after(flow: Flow, kernel: Sequence[int], stride: Sequence[int], padding
     for n in grid:
         tokens *= n
     return Flow(tokens * flow.sequences, grid, flow.sequences)
+
+
+def resized(x_BTC: Tensor, grid: Sequence[int], target: Sequence[int]) -> Tensor:
+    """Tokens of ``grid`` brought to another grid by bilinear interpolation (half-pixel centres)."""
+    import torch.nn.functional as F
+
+    if tuple(grid) == tuple(target):
+        return x_BTC
+    return to_tokens(F.interpolate(to_image(x_BTC, grid), tuple(target), mode="bilinear", align_corners=False))

@@ -70,7 +70,7 @@ class OffsetAttention(Attention):
         op = cls(scale=0.5, grid=(4, 4))
         return (on_image([branch(op, kv=2, group=2, qk=3, v=5)], patch=4),)
 
-    def mix(self, m: Any, q: Tensor, k: Tensor, v: Tensor, ctx: Any) -> Tensor:
+    def _mix(self, m: Any, q: Tensor, k: Tensor, v: Tensor, ctx: Any) -> Tensor:
         """Scores plus the bias of each pair's distance."""
         import torch.nn.functional as F
 

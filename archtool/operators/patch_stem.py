@@ -7,6 +7,7 @@ where these have positions.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -32,6 +33,8 @@ class PatchStem(Operator):
         bias: whether the projection has a bias.
         positions: whether there is a position table (its axis is the local ``positions``).
         token_positions: whether the extra tokens have rows in that table, in front.
+        padded: fill the image up with zeros to whole patches, at the bottom and on the right; else what is over is
+            left out.
     """
 
     kind: ClassVar[str] = "stem.patch"
@@ -46,6 +49,7 @@ class PatchStem(Operator):
     bias: bool = True
     positions: bool = True
     token_positions: bool = True
+    padded: bool = False
 
     def parts(self, site: Site) -> tuple[Part, ...]:
         """``patches`` convolution, one vector per extra token, ``position`` table (tokens, width)."""
@@ -66,14 +70,18 @@ class PatchStem(Operator):
 
     def out_flow(self, site: Site, flow: Flow) -> Flow:
         """Grid cells plus extra tokens."""
-        rows, columns = flow.grid or (0, 0)
-        grid = (rows // self.patch[0], columns // self.patch[1])
+        grid = self.cells(flow)
         return Flow(grid[0] * grid[1] + len(self.tokens), grid)
 
     def calls(self, part: Part, flow: Flow) -> int:
         """Once per grid cell."""
+        return math.prod(self.cells(flow))
+
+    def cells(self, flow: Flow) -> tuple[int, int]:
+        """Rows and columns of patches."""
         rows, columns = flow.grid or (0, 0)
-        return (rows // self.patch[0]) * (columns // self.patch[1])
+        over = (self.patch[0] - 1, self.patch[1] - 1) if self.padded else (0, 0)
+        return (rows + over[0]) // self.patch[0], (columns + over[1]) // self.patch[1]
 
     @classmethod
     def samples(cls) -> tuple[Architecture, ...]:
@@ -83,15 +91,24 @@ class PatchStem(Operator):
 
         stem = alone(cls(patch=(4, 2), tokens=("cls", "dist")), positions=18)
         sizes, facts = {"channels": 3, "s0.width": 16}, {"image_height": 16, "image_width": 8}
-        return (model(("pixel_values",), stem, [[branch(Mlp(act="relu"), hidden=8)]], sizes, facts),)
+        odd = alone(cls(patch=(3, 5), tokens=(), positions=False, padded=True))
+        ffn = [[branch(Mlp(act="relu"), hidden=8)]]
+        return tuple(model(("pixel_values",), each, ffn, sizes, facts) for each in (stem, odd))
 
     def forward(self, m: Any, x: Tensor, ctx: Any) -> Tensor:
         """(B, C, H, W) → (B, T, D)."""
         import torch
 
-        patches = m.patches(x).flatten(2).transpose(1, 2)
+        whole = self._whole(x, ctx.flow) if self.padded else x
+        patches = m.patches(whole).flatten(2).transpose(1, 2)
         extra = [getattr(m, name).expand(patches.shape[0], 1, -1) for name in self.tokens]
         if self.positions and not self.token_positions:
             patches = patches + m.position
         x_BTD = torch.cat((*extra, patches), dim=1) if extra else patches
         return x_BTD + m.position if self.positions and self.token_positions else x_BTD
+
+    def _whole(self, x_BCHW: Tensor, flow: Flow) -> Tensor:
+        import torch.nn.functional as F
+
+        missing = [n * p - have for n, p, have in zip(self.cells(flow), self.patch, x_BCHW.shape[2:], strict=True)]
+        return F.pad(x_BCHW, (0, missing[1], 0, missing[0])) if any(missing) else x_BCHW

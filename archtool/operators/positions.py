@@ -1,4 +1,8 @@
-"""Learned absolute positions: one vector for each token of a sequence or grid of fixed length."""
+"""A learned vector for each position, added to the stream (absolute positions as a layer of their own).
+
+Stems bring their own table where it is added to what they give; this stands where a norm comes in between. Axes:
+``positions``, the rows of the table.
+"""
 
 from __future__ import annotations
 
@@ -17,26 +21,27 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Positions(Operator):
-    """``x + table``; the table's axis ``positions`` is as long as the sequence."""
+    """``x + table`` at the tokens' positions."""
 
-    kind: ClassVar[str] = "pos.learned"
+    kind: ClassVar[str] = "pos.abs"
     local_axes: ClassVar[Mapping[str, frozenset[str]]] = {"positions": frozenset()}
-    constraints: ClassVar[tuple[str, ...]] = ("as many tokens as positions",)
+    linear_in_length: ClassVar[bool] = True
+    constraints: ClassVar[tuple[str, ...]] = ("no more tokens than positions",)
     cost_form: ClassVar[str] = "0"
     papers: ClassVar[tuple[int, ...]] = (196, 224)
 
     def parts(self, site: Site) -> tuple[Part, ...]:
-        """``position`` (tokens, width)."""
-        return (Vector("position", (site.dim("positions"), site.stream), (Role.INDEX, Role.PRODUCES)),)
+        """``table`` (positions, width)."""
+        return (Vector("table", (site.dim("positions"), site.stream), (Role.INDEX, Role.PRODUCES)),)
 
     @classmethod
     def samples(cls) -> tuple[Architecture, ...]:
         """See `Operator.samples`."""
         from archtool.operators.mlp import Mlp
-        from archtool.operators.samples import alone, branch, on_image
+        from archtool.operators.samples import alone, branch, in_text
 
-        return (on_image([alone(cls(), positions=64)], [branch(Mlp(act="relu"), hidden=8)]),)
+        return (in_text([alone(cls(), positions=256)], [branch(Mlp(act="relu"), hidden=8)]),)
 
     def forward(self, m: Any, x: Tensor, ctx: Any) -> Tensor:
         """(B, T, D) → (B, T, D)."""
-        return x + m.position
+        return x + m.table[ctx.past : ctx.past + x.shape[1]]

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from collections import Counter
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
@@ -17,7 +18,7 @@ from archtool.ir.codec import from_json, to_json
 from archtool.ir.edit import Edit, Encode, Select
 from archtool.ir.encodings import Affine
 from archtool.model import lazy as lazy_module
-from archtool.model.ahead import ahead
+from archtool.model.ahead import InTurn, ahead, then
 from archtool.model.apply import apply
 from archtool.model.codec import encode
 from archtool.model.lazy import Held, blocks, by_rows, load
@@ -34,13 +35,7 @@ W8 = Affine(8, 0, True)
 @pytest.fixture
 def small_blocks(monkeypatch):
     """Tiny tensors go through in many blocks."""
-    real = lazy_module.blocks
-
-    def split(lazy, block_bytes=512):
-        return real(lazy, block_bytes)
-
-    for module in ("archtool.model.lazy", "archtool.model.save", "archtool.transforms.prune.magnitude"):
-        monkeypatch.setattr(f"{module}.blocks", split)
+    monkeypatch.setattr(lazy_module, "BLOCK_BYTES", 512)
 
 
 def on_disk(tmp_path, name="llama"):
@@ -181,6 +176,55 @@ def test_jobs_ahead_keep_order_errors_and_the_number_of_threads():
     with pytest.raises(InputError):
         list(ahead([lambda: 1, fails, *[lambda: 2] * 20], workers=2))
     assert torch.get_num_threads() == before
+
+
+def test_jobs_in_turn_wait_for_all_before_them():
+    done = []
+    jobs = [partial(done.append, i) for i in range(8)]
+    jobs[5] = then(InTurn(lambda: list(done)), sorted)
+    results = list(ahead(jobs, workers=3))
+    assert set(results[5]) >= {0, 1, 2, 3, 4} and results[:5] == [None] * 5
+    started = ahead([lambda: 0, InTurn(lambda: done.append("late"))], workers=2)
+    assert next(started) == 0 and "late" not in done
+    started.close()
+    assert "late" not in done
+
+
+@pytest.mark.parametrize("bits", [4, 8])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32, torch.float64])
+def test_any_finite_numbers_encode_as_the_formula_says(bits, dtype):
+    """Every bit pattern, subnormal ones too, in rows that mix all exponents and in rows of one."""
+    generator = torch.Generator().manual_seed(0)
+    patterns = torch.randint(-(2**15), 2**15, (200, 64), dtype=torch.int16, generator=generator)
+    alike = (patterns & 0x807F) | (torch.arange(200)[:, None] % 255 * 2**7).to(torch.int16)
+    wide = torch.cat([patterns, alike]).view(torch.bfloat16).double()
+    if dtype is torch.float32:
+        wide = wide * (1 + torch.rand(wide.shape, dtype=torch.float64, generator=generator))
+    matrix = wide.to(dtype)
+    matrix = torch.where(torch.isfinite(matrix.float()), matrix, 1)
+    top = 2 ** (bits - 1) - 1
+    scale = (matrix.float().abs().amax(1) / top).clamp_min(torch.finfo(torch.float32).tiny)
+    expected = (matrix.float() / scale[:, None]).round().clamp(-top, top)
+    made = encode(Affine(bits, 0, True), matrix)
+    q = made["q"] if bits == 8 else torch.stack((made["q"] & 15, made["q"] >> 4), -1).flatten(1).to(torch.int8) - 8
+    assert torch.equal(made["scale"].flatten(), scale) and torch.equal(q.float(), expected)
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_bad_values_are_refused_by_name_while_scoring(tmp_path, small_blocks, bad):
+    checkpoint = tiny("llama")
+    weights = {n: Held(load(w)) for n, w in checkpoint.weights.items()}
+    weights["b1.ffn.down.weight"].tensor[3, 5] = bad
+    with pytest.raises(InputError, match=r"b1\.ffn\.down\.weight"):
+        scores(replace(checkpoint, weights=weights), ["b1.ffn.hidden"])
+
+
+def test_values_whose_squares_overflow_are_scored(small_blocks):
+    checkpoint = tiny("llama")
+    weights = {n: Held(load(w)) for n, w in checkpoint.weights.items()}
+    weights["b1.ffn.down.weight"].tensor[3, 5] = 3e38
+    found = scores(replace(checkpoint, weights=weights), ["b1.ffn.hidden"])["b1.ffn.hidden"]
+    assert [i for i, score in enumerate(found) if score == float("inf")] == [5]
 
 
 MEASURE = """

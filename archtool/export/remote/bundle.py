@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import ast
 import builtins
-import importlib
 import inspect
+import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from importlib.util import find_spec, module_from_spec
 from types import ModuleType
 
 from archtool.ir.operator import Operator
@@ -25,14 +26,14 @@ Definition = ast.FunctionDef | ast.ClassDef | ast.Assign | ast.AnnAssign
 
 @dataclass(frozen=True)
 class Source:
-    """A module's text with its top-level definitions and imports by name."""
+    """A module's text with its top-level definitions and imports by name; the module itself is not imported."""
 
-    module: ModuleType
+    name: str
 
     @cached_property
     def text(self) -> bytes:
         """The file as UTF-8 (columns of the syntax tree count bytes)."""
-        return inspect.getsource(self.module).encode("utf-8")
+        return inspect.getsource(sys.modules.get(self.name) or _unexecuted(self.name)).encode("utf-8")
 
     @cached_property
     def tree(self) -> ast.Module:
@@ -77,7 +78,7 @@ class Bundle:
     def source(self, module: str) -> Source:
         """A module's source, parsed once."""
         if module not in self.sources:
-            self.sources[module] = Source(importlib.import_module(module))
+            self.sources[module] = Source(module)
         return self.sources[module]
 
     def need(self, module: str, name: str) -> str:
@@ -101,7 +102,7 @@ class Bundle:
         if module.split(".")[0] == OWN:
             there = self.source(module)
             if original not in there.definitions and original not in there.outside:
-                raise TypeError(f"{source.module.__name__}: {name} is a module; import its functions by name")
+                raise TypeError(f"{source.name}: {name} is a module; import its functions by name")
             return self.need(module, original)
         self.imports.setdefault((module, original, name))
         return name
@@ -114,13 +115,13 @@ class Bundle:
         mapping = dict(renamed)
         for name in sorted(names - local - set(renamed)):
             if not hasattr(builtins, name):
-                mapping[name] = self.need(source.module.__name__, name)
+                mapping[name] = self.need(source.name, name)
         types = {n.id: self.hint(source, n.id) for node in nodes for n in _used(node) if id(n) in hints}
         return "\n\n".join(_text(source, node, mapping, types, hints) for node in nodes)
 
     def hint(self, source: Source, name: str) -> str:
         """A type's name in an annotation: ``Any`` for types of ours that are not needed at run time."""
-        module = source.outside.get(name, (source.module.__name__ if name in source.definitions else "", ""))[0]
+        module = source.outside.get(name, (source.name if name in source.definitions else "", ""))[0]
         if not module.startswith(OWN):
             return self.imported(source, name)
         if module in self.whole:
@@ -138,22 +139,21 @@ class Bundle:
         node.decorator_list = decorated
         self.chunks.append(body.replace(f"def {node.name}(", f"def {name}(", 1))
 
-    def operator(self, cls: type, base: str) -> str:
-        """An operator reduced to ``forward``, ``out_flow`` and what they call on itself; returns the class' name."""
+    def operator(self, cls: type, base: str, entry: Sequence[str] = ("forward", "out_flow")) -> str:
+        """A class reduced to some methods and what they call on itself; returns the class' name."""
         name = cls.__name__ if cls.__name__ not in self.final.values() else f"{cls.__module__.rpartition('.')[2]}_op"
         self.final[cls.__module__, f"class {cls.__name__}"] = name
         body = [
             _indent(self.segment(self.source(owner.__module__), [node], {}), node.col_offset)
-            for owner, node in self.methods(cls)
+            for owner, node in self.methods(cls, entry)
         ]
         doc = (cls.__doc__ or cls.__name__).strip().splitlines()[0]
         self.chunks.append(f'class {name}({base}):\n    """{doc}"""\n\n' + "\n\n".join(body))
         return name
 
-    def methods(self, cls: type) -> Iterator[tuple[type, ast.FunctionDef]]:
-        """``forward``, ``out_flow`` and what they reach through ``self``, each with the class that defines it."""
-        own_flow = next((c for c in cls.__mro__ if "out_flow" in vars(c)), Operator) is not Operator
-        seen: list[str] = ["forward", "out_flow"] if own_flow else ["forward"]
+    def methods(self, cls: type, entry: Sequence[str]) -> Iterator[tuple[type, ast.FunctionDef]]:
+        """Methods and what they reach through ``self``, each with the class that defines it; not `Operator`'s own."""
+        seen = [name for name in entry if next((c for c in cls.__mro__ if name in vars(c)), Operator) is not Operator]
         for name in seen:
             owner = next(c for c in cls.__mro__ if name in vars(c))
             node = _method(self.source(owner.__module__).definitions[owner.__name__], name)
@@ -165,6 +165,14 @@ class Bundle:
         """The whole file."""
         lines = "\n".join(_import_lines(self.imports))
         return header + lines + "\n\n\n" + "\n\n\n".join(self.chunks) + "\n\n\n" + footer
+
+
+def _unexecuted(name: str) -> ModuleType:
+    """A module that inspection can find the file of; its code, which may import what is slow, has not run."""
+    spec = find_spec(name)
+    if spec is None:
+        raise ModuleNotFoundError(name)
+    return module_from_spec(spec)
 
 
 def _import_lines(imports: Iterable[tuple[str, str, str]]) -> Iterator[str]:

@@ -6,16 +6,19 @@ axis counts (the rows that produce a unit and the columns that consume it), each
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import closing
+from functools import partial
+from itertools import chain, islice
 from typing import TYPE_CHECKING
 
 from archtool.checkpoint.values import check_finite
 from archtool.ir.axes import Dim, owners
 from archtool.ir.parts import Kind, Role, TensorSpec
 from archtool.ir.table import claims
-from archtool.model.ahead import one_thread_per_operation
+from archtool.model.ahead import ahead, then
 from archtool.model.checkpoint import Checkpoint
-from archtool.model.lazy import blocks
+from archtool.model.lazy import jobs
 from archtool.progress import SILENT, Progress
 
 if TYPE_CHECKING:
@@ -29,9 +32,11 @@ def scores(checkpoint: Checkpoint, axes: Sequence[str], progress: Progress = SIL
     arch = checkpoint.architecture
     energy = {axis: torch.zeros(arch.size[axis]) for axis in axes}
     work = _work(checkpoint, axes)
-    with one_thread_per_operation(), progress.phase("score", len(work)) as phase:
+    made = {storage: _jobs(checkpoint, storage, spec, energy) for storage, spec in work.items()}
+    with progress.phase("score", len(work)) as phase, closing(ahead(chain.from_iterable(made.values()))) as ready:
         for storage, spec in work.items():
-            for axis, added in _tensor_energy(checkpoint, storage, spec, energy).items():
+            per_dimension = _summed(islice(ready, len(made[storage])))
+            for axis, added in _by_axis(checkpoint, spec, per_dimension, energy).items():
                 energy[axis] += added
             phase.advance(1, storage)
     return {axis: values.tolist() for axis, values in energy.items()}
@@ -48,27 +53,38 @@ def _work(checkpoint: Checkpoint, axes: Sequence[str]) -> dict[str, TensorSpec]:
     return found
 
 
-def _tensor_energy(
+def _jobs(
     checkpoint: Checkpoint, storage: str, spec: TensorSpec, wanted: Mapping[str, Tensor]
-) -> dict[str, Tensor]:
-    """Axis → energy of this tensor's entries per unit, streamed over blocks of rows."""
+) -> list[Callable[[], dict[int, Tensor]]]:
+    """What sums the squares of a tensor's blocks of rows over all dimensions but one, for each that counts."""
+    kept = [i for i, d in enumerate(spec.dims) if _carries(d, wanted) and (i or spec.roles[0] is not Role.INDEX)]
+    return [then(job, partial(_energy, kept, storage)) for job in jobs(checkpoint.tensor(storage))]
+
+
+def _energy(kept: Sequence[int], storage: str, block: Tensor) -> dict[int, Tensor]:
+    """Kept dimension → sums over the others; the values are looked at only where a sum tells of a bad one."""
+    import torch
+
+    wide = block.float()
+    squared = wide.square() if wide is block else wide.square_()
+    found = {i: squared.sum([d for d in range(squared.dim()) if d != i]) for i in kept if i}
+    if 0 in kept:
+        found[0] = squared.reshape(len(squared), -1).sum(1)
+    if not found or not all(bool(torch.isfinite(sums).all()) for sums in found.values()):
+        check_finite(block, storage)
+    return found
+
+
+def _summed(blocks: Iterable[dict[int, Tensor]]) -> dict[int, Tensor]:
+    """Kept dimension → energy of the whole tensor; blocks of rows follow each other."""
     import torch
 
     rows_E = []
-    columns_E: dict[int, Tensor] = {}
-    needs_rows = _carries(spec.dims[0], wanted) and spec.roles[0] is not Role.INDEX
-    others = [i for i in range(1, len(spec.dims)) if _carries(spec.dims[i], wanted)]
-    for block in blocks(checkpoint.tensor(storage)):
-        check_finite(block, storage)
-        wide = block.float()
-        squared = wide.square() if wide is block else wide.square_()
-        if needs_rows:
-            rows_E.append(squared.reshape(len(squared), -1).sum(1))
-        for i in others:
-            summed = squared.sum([d for d in range(squared.dim()) if d != i])
-            columns_E[i] = columns_E[i] + summed if i in columns_E else summed
-    per_dimension = {0: torch.cat(rows_E)} if rows_E else {}
-    return _by_axis(checkpoint, spec, per_dimension | columns_E, wanted)
+    total: dict[int, Tensor] = {}
+    for found in blocks:
+        rows_E += [found.pop(0)] if 0 in found else []
+        total = {i: total[i] + sums for i, sums in found.items()} if total else found
+    return {0: torch.cat(rows_E)} | total if rows_E else total
 
 
 def _carries(dimension: Dim, wanted: Mapping[str, Tensor]) -> bool:

@@ -32,12 +32,12 @@ def candidates(arch: Architecture, tables: bool = True) -> tuple[str, ...]:
 def rtn_edit(arch: Architecture, encoding: Affine, protect: Sequence[str] = (), tables: bool = True) -> Edit:
     """Encode every candidate that is not protected, with fallbacks where its shape asks for one."""
     decisions, notes = [], []
-    kept = protected_tensors(arch, protect)
+    kept, specs = protected_tensors(arch, protect), stored(arch)
     for storage in candidates(arch, tables):
         if storage in kept:
             notes.append((storage, "protected"))
             continue
-        dims = shape(stored(arch)[storage], arch)
+        dims = shape(specs[storage], arch)
         used = next((e for e in _attempts(encoding) if not e.refuses(dims)), None)
         if used is None:
             notes.append((storage, encoding.refuses(dims)))
