@@ -16,6 +16,8 @@ FAMILIES: Table = {
     "deit": ("archtool.families.deit:Deit", "DeiT with class and distillation heads, Hugging Face names"),
     "swin": ("archtool.families.swin:Swin", "Swin Transformer"),
     "timm_vit": ("archtool.families.timm_vit:TimmVit", "ViT and DeiT with timm's names"),
+    "convnext": ("archtool.families.convnext:ConvNext", "ConvNeXt and ConvNeXt V2"),
+    "poolformer": ("archtool.families.poolformer:PoolFormer", "PoolFormer"),
     "segformer": ("archtool.families.segformer:Segformer", "SegFormer, classifier and segmentation"),
     "pvt_v2": ("archtool.families.pvt_v2:PvtV2", "PVT v2, strided and linear"),
     "mobilevit": ("archtool.families.mobilevit:MobileVit", "MobileViT, Hugging Face names"),
@@ -57,6 +59,12 @@ OPERATORS: Table = {
     "stem.conv": ("archtool.operators.conv_stem:ConvStem", "convolution on the pixels"),
     "mix.conv.dw": ("archtool.operators.depthwise:DepthwiseConv", "a kernel per channel, on the grid or a sequence"),
     "down.conv": ("archtool.operators.down_conv:DownConv", "strided convolution between stages"),
+    "mix.attn.group": ("archtool.operators.group_attention:GroupAttention", "attention inside groups of tokens"),
+    "mix.attn.offset": (
+        "archtool.operators.offset_attention:OffsetAttention",
+        "attention on a grid with a bias per distance",
+    ),
+    "gain": ("archtool.operators.gain:Gain", "one learned number times the stream"),
     "mix.pool": ("archtool.operators.grid_pool:GridPool", "mean or maximum of the neighbours on the grid"),
     "stem.point": ("archtool.operators.point_stem:PointStem", "points, or a conditioning vector, as tokens"),
     "stem.series": ("archtool.operators.series_stem:SeriesStem", "patches or variates of a series as tokens"),
@@ -126,6 +134,8 @@ STEPS: Table = {
 }
 
 ZOO: Table = {
+    "efficientformer": ("archtool.zoo.efficientformer:architecture", "EfficientFormer"),
+    "sret": ("archtool.zoo.sret:architecture", "sliced recursive transformer"),
     "cct": ("archtool.zoo.cct:architecture", "compact convolutional transformer"),
     "spectformer": ("archtool.zoo.spectformer:architecture", "spectral gating first, attention later"),
     "ascan": ("archtool.zoo.ascan:architecture", "convolutions first, attention later, by words of C and T"),

@@ -134,6 +134,10 @@ class Attention(Operator):
 
     def forward(self, m: Any, x: Tensor, ctx: Any) -> Tensor:
         """(B, T, D) → (B, T, D); with a state in ``ctx``, keys and values of earlier tokens are prepended."""
+        return self.attend(m, x, ctx)
+
+    def attend(self, m: Any, x: Tensor, ctx: Any) -> Tensor:
+        """Project, mix and project back, each sequence on its own."""
         kv, group = m.heads.shape[0], m.heads.shape[1]
         q, k, v = (split_heads(y, n) for y, n in ((m.q(x), kv * group), (m.k(x), kv), (m.v(x), kv)))
         if self.qk_norm:

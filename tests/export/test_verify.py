@@ -97,6 +97,14 @@ def uniform_ffn(checkpoint, count=24):
     return edited(checkpoint, *(keep(f"{name}.ffn.hidden", range(n)) for name, n in counts))
 
 
+def ragged_metaformer(checkpoint):
+    """Uneven widths in stages, a narrower stream of each."""
+    return edited(
+        checkpoint, keep("b0.ffn.hidden", range(9)), keep("s0.width", range(1, 16, 2)), keep("s1.width", range(17)),
+        keep("b2.ffn.hidden", range(3, 50)),
+    )  # fmt: skip
+
+
 def five_heads(checkpoint):
     return edited(checkpoint, *(keep(f"b{i}.attn.kv", (0, 2, 3, 4, 5)) for i in range(3)))
 
@@ -160,6 +168,20 @@ CASES = {
     ),
     "depth-bert": ("bert", lambda c: edited(c, Drop("b1")), "stock"),
     "depth-llama": ("llama", lambda c: edited(c, Drop("b0")), "stock"),
+    **{f"same-{name}": (name, lambda c: c, "stock") for name in ("convnext", "convnextv2-body", "poolformer")},
+    "depth-convnext": ("convnext", lambda c: edited(c, Drop("b1", "ffn")), "stock"),
+    "ffn-poolformer": ("poolformer", half_ffn, "stock"),
+    "ragged-convnext": ("convnext", ragged_metaformer, "remote"),
+    "ragged-convnextv2": ("convnextv2-body", ragged_metaformer, "remote"),
+    "ragged-poolformer": ("poolformer", lambda c: edited(ragged_metaformer(c), Drop("b1", "pool")), "remote"),
+    **{f"int8-{n}": (n, lambda c: encoded(c, INT8), "remote") for n in ("convnext", "poolformer")},
+    "padded-convnext": ("convnext", lambda c: edited(c, keep("b0.ffn.hidden", range(9))), "padded"),
+    "padded-poolformer": (
+        "poolformer",
+        lambda c: edited(c, Drop("b1", "pool"), keep("b0.ffn.hidden", (1, 5))),
+        "padded",
+    ),
+    "native-convnextv2": ("convnextv2-body", ragged_metaformer, "native"),
     "heads-llama": ("llama-six", five_heads, "sibling"),
     **{f"ragged-{name}": (name, ragged_decoder, "remote") for name in DECODERS},
     **{f"ragged-{name}": (name, ragged_encoder, "remote") for name in ENCODERS},
