@@ -18,10 +18,14 @@ FAMILIES: Table = {
     "timm_vit": ("archtool.families.timm_vit:TimmVit", "ViT and DeiT with timm's names"),
     "segformer": ("archtool.families.segformer:Segformer", "SegFormer, classifier and segmentation"),
     "pvt_v2": ("archtool.families.pvt_v2:PvtV2", "PVT v2, strided and linear"),
+    "mobilevit": ("archtool.families.mobilevit:MobileVit", "MobileViT, Hugging Face names"),
+    "mobilevitv2": ("archtool.families.mobilevitv2:MobileVitV2", "MobileViTv2, Hugging Face names"),
     "llama": ("archtool.families.llama:Llama", "Llama 2/3, Mistral, Qwen2, Qwen3"),
     "gemma2": ("archtool.families.gemma2:Gemma2", "Gemma-2"),
     "phi3": ("archtool.families.phi3:Phi3", "Phi-3, Phi-4"),
     "gpt2": ("archtool.families.gpt2:Gpt2", "GPT-2"),
+    "marian": ("archtool.families.marian:Marian", "Marian and OPUS-MT"),
+    "t5": ("archtool.families.t5:T5", "T5, FLAN-T5, mT5"),
     "patchtst": ("archtool.families.patchtst:PatchTst", "PatchTST: forecasting, classification, regression"),
     "mamba": ("archtool.families.mamba:Mamba", "Mamba"),
 }
@@ -68,10 +72,22 @@ OPERATORS: Table = {
     "mix.fft.fno": ("archtool.operators.fno:FourierModes", "channel mixing on the lowest frequencies"),
     "mix.wavelet": ("archtool.operators.wavelet:HaarMixer", "mixing of Haar wavelet bands"),
     "norm.ada": ("archtool.operators.ada_norm:AdaNorm", "a norm whose gain and shift come from a condition"),
+    "mix.mbconv": ("archtool.operators.mbconv:MBConv", "inverted residual, also as a down-sampler"),
+    "mix.attn.separable": ("archtool.operators.separable:Separable", "attention with one context vector"),
+    "ffn.se": ("archtool.operators.squeeze_excite:SqueezeExcite", "a gate per channel from the mean of all tokens"),
+    "topo.unfold": ("archtool.operators.unfold:PatchUnfold", "cells at one place of every patch as a sequence"),
+    "topo.fold": ("archtool.operators.unfold:PatchFold", "unfolded patches back on their grid"),
     "act": ("archtool.operators.act:Act", "an activation as a layer"),
     "mix.attn.sr": ("archtool.operators.reduced_attention:ReducedAttention", "attention to a reduced grid"),
     "ffn.conv": ("archtool.operators.conv_mlp:ConvMlp", "perceptron with a depthwise convolution"),
     "stem.overlap": ("archtool.operators.overlap_stem:OverlapStem", "overlapping image patches"),
+    "mix.attn.channel": ("archtool.operators.channel_attention:ChannelAttention", "attention between channels"),
+    "mix.attn.latent": ("archtool.operators.latent_attention:LatentAttention", "attention through a few latents"),
+    "mix.attn.hier": ("archtool.operators.block_attention:BlockAttention", "attention to a block and to summaries"),
+    "stem.conv3d": ("archtool.operators.tubelet_stem:TubeletStem", "cubes of a video"),
+    "up.shuffle": ("archtool.operators.up_shuffle:UpShuffle", "every token becomes a square of tokens"),
+    "topo.join": ("archtool.operators.join:Join", "several streams side by side"),
+    "topo.chsplit": ("archtool.operators.channel_split:ChannelSplit", "one group of a stream's channels"),
     "head.allmlp": ("archtool.operators.all_mlp:AllMlp", "levels of a pyramid side by side"),
     "head.image": ("archtool.operators.image_head:ImageHead", "tokens of a grid as an image, for outputs"),
     "topo.average": ("archtool.operators.average:Average", "mean of several streams"),
@@ -91,6 +107,8 @@ CONSTRUCTS: Table = {
     "topo.hybrid": ("archtool.constructs.topologies:Hybrid", "another mixer at each position"),
     "topo.parallel": ("archtool.constructs.topologies:Parallel", "branches side by side, summed"),
     "topo.recursive": ("archtool.constructs.topologies:Recursive", "one block called again"),
+    "topo.unet": ("archtool.constructs.graphs:Unet", "down, up, and skips between them"),
+    "topo.dual": ("archtool.constructs.graphs:DualStream", "two streams that read each other"),
     "topo.ffnorder": ("archtool.constructs.topologies:Macaron", "several feed-forward layers around one mixer"),
 }
 
@@ -101,12 +119,16 @@ STEPS: Table = {
     "eval": ("archtool.run.steps.evaluate:Eval", "Measure a model's quality on data."),
     "prune": ("archtool.run.steps.prune:Prune", "Make a checkpoint structurally smaller."),
     "quantize": ("archtool.run.steps.quantize:Quantize", "Make a checkpoint's numbers smaller."),
+    "fold": ("archtool.run.steps.fold:Fold", "Make norms part of the weights beside them, exactly."),
     "bench": ("archtool.run.steps.bench:Bench", "Measure latency side by side with the parent."),
     "extract": ("archtool.run.steps.extract:Extract", "Cut a submodel out of a nested checkpoint."),
 }
 
 ZOO: Table = {
     "cct": ("archtool.zoo.cct:architecture", "compact convolutional transformer"),
+    "spectformer": ("archtool.zoo.spectformer:architecture", "spectral gating first, attention later"),
+    "ascan": ("archtool.zoo.ascan:architecture", "convolutions first, attention later, by words of C and T"),
+    "itransformer": ("archtool.zoo.itransformer:architecture", "forecaster whose tokens are variates"),
 }
 
 TRANSFORMS: Table = {}

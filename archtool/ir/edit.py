@@ -14,6 +14,7 @@ from archtool.errors import InputError
 from archtool.ir.architecture import Architecture, Block, Layer, Place
 from archtool.ir.axes import Dim, Selection, Selections, kept_indices
 from archtool.ir.encodings import Encoding, EncodingPlan
+from archtool.ir.fold import Folding, folded, folding
 from archtool.ir.operator import Flow
 from archtool.ir.table import Claim, claims, stored
 
@@ -54,7 +55,19 @@ class Unshare:
     layer: str = ""
 
 
-Decision = Select | Drop | Encode | Unshare
+@dataclass(frozen=True)
+class Fold:
+    """Make a norm part of the linear layers before or after it: ``"branch"``, ``"pre"``, or one of the operator's own.
+
+    A BatchNorm is gone afterwards; of a norm whose statistics are each sample's own, the gain and bias are (1 and 0).
+    """
+
+    block: str
+    layer: str
+    norm: str = "branch"
+
+
+Decision = Select | Drop | Encode | Unshare | Fold
 
 
 @dataclass(frozen=True)
@@ -82,12 +95,14 @@ class Step:
         before / after: the architecture on both sides.
         selections: by axis.
         copies: storage that is new in ``after`` → the storage whose values it starts with.
+        folding: what became part of what.
     """
 
     before: Architecture
     after: Architecture
     selections: Mapping[str, Selection] = field(default_factory=dict)
     copies: Mapping[str, str] = field(default_factory=dict)
+    folding: Folding | None = None
 
     def plan(self, before: EncodingPlan) -> EncodingPlan:
         """The encodings of what is left; a copy is stored as its source."""
@@ -121,6 +136,11 @@ def steps(arch: Architecture, edit: Edit) -> tuple[Step, ...]:
             flush()
             after, copies = unshare(arch, decision)
             done.append(Step(arch, after, {}, copies))
+            arch = after
+        elif isinstance(decision, Fold):
+            flush()
+            after, folding = fold(arch, decision)
+            done.append(Step(arch, after, folding=folding))
             arch = after
     flush()
     return tuple(done)
@@ -253,6 +273,14 @@ def unshare(arch: Architecture, what: Unshare) -> tuple[Architecture, Mapping[st
     storage = {claim.name: claim.spec.storage for claim in claims(arch)}
     new = [name for name in stored(after) if name not in stored(arch)]
     return after, {name: storage[prefix + name.removeprefix(mine)] for name in new}
+
+
+def fold(arch: Architecture, what: Fold) -> tuple[Architecture, Folding]:
+    """The architecture in which a norm is part of the linear layers beside it."""
+    found = folding(arch, what.block, what.layer, what.norm)
+    if isinstance(found, str):
+        raise RefusedEdit(f"{what.block}.{what.layer}.{what.norm} cannot be folded: {found}", "Leave it as it is.")
+    return folded(arch, what.block, what.layer, found), found
 
 
 def _untied(layer: Layer) -> Layer:

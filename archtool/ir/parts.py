@@ -89,10 +89,12 @@ class Table(Part):
     rows: Dim
     width: Dim
     scale: float = 1.0
+    tie: str = ""
 
     def tensors(self) -> tuple[TensorSpec, ...]:
         """Weight (rows, width)."""
-        return (TensorSpec("weight", (self.rows, self.width), (Role.INDEX, Role.PRODUCES), encodable=True),)
+        dims, roles = (self.rows, self.width), (Role.INDEX, Role.PRODUCES)
+        return (TensorSpec("weight", dims, roles, storage=_tied(self.tie), encodable=True),)
 
 
 @dataclass(frozen=True)
@@ -219,7 +221,10 @@ class Witness(Part):
 
 
 class Source(Hashable, Protocol):
-    """Where a constant comes from: frozen settings that compute it."""
+    """Where a constant comes from: frozen settings that compute it.
+
+    A source with a ``kind`` of its own travels with exported code as a formula, others as numbers.
+    """
 
     def values(self) -> Any:
         """The constant as a torch tensor."""

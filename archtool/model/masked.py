@@ -61,12 +61,12 @@ def _entries(
 
 
 def _mask_tensors(model: Model, chosen: Mapping[str, Selection]) -> None:
-    done = set()
+    done, parameters = set(), dict(model.named_parameters())
     for claim in claims(model.architecture):
-        if claim.spec.storage in done or claim.name not in dict(model.named_parameters()):
+        if claim.spec.storage in done or claim.name not in parameters:
             continue
         done.add(claim.spec.storage)
-        tensor = model.get_parameter(claim.name)
+        tensor = parameters[claim.name]
         for i, (dimension, role) in enumerate(zip(claim.spec.dims, claim.spec.roles, strict=True)):
             if role in (Role.PRODUCES, Role.CONSUMES) and any(axis in chosen for axis in dimension.axes()):
                 mask = mask_of(dimension, model.architecture.size, chosen).to(tensor)

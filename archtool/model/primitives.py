@@ -41,7 +41,7 @@ class Norm(nn.Module):
         if self.kind == "layer":
             return F.layer_norm(x, x.shape[-1:], self.weight, self.bias, self.eps)
         if self.kind == "group":
-            return F.group_norm(x.transpose(1, 2), 1, self.weight, self.bias, self.eps).transpose(1, 2)
+            return group_norm(x, self.weight, self.bias, self.eps)
         if self.kind == "batch":
             return self._batch_norm(x)
         wide = x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
@@ -55,6 +55,14 @@ class Norm(nn.Module):
         flat_ND = x.reshape(-1, x.shape[-1])
         normed = F.batch_norm(flat_ND, mean, variance, self.weight, self.bias, self.training, eps=self.eps)
         return normed.reshape(x.shape)
+
+
+def group_norm(x_BTD: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float) -> Tensor:
+    """GroupNorm of one group, over tokens and channels as they lie in memory."""
+    normed = F.layer_norm(x_BTD, x_BTD.shape[1:], eps=eps)
+    if weight is None:
+        return normed
+    return normed * weight if bias is None else torch.addcmul(bias, normed, weight)
 
 
 class Encoded(nn.Module):

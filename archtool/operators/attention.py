@@ -8,7 +8,7 @@ dimensions of a head does not change it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -104,6 +104,19 @@ class Attention(Operator):
         head, values = self.head_dim(site).size(site.sizes), site.size("v")
         kv, heads = site.size("kv"), site.size("kv") * site.size("group")
         return flow.tokens * (heads * (head + values) + kv * (head + values))
+
+    def feeder(self, norm: str) -> str:
+        """See `Operator.before`."""
+        return "o" if norm == "branch" else ""
+
+    def readers(self, norm: str) -> tuple[str, ...]:
+        """See `Operator.after`."""
+        return ("q", "k", "v") if norm == "pre" else ()
+
+    def with_bias(self, parts: Sequence[str]) -> Attention:
+        """See `Operator.with_bias`."""
+        inner = any(part != "o" for part in parts)
+        return replace(self, bias=self.bias or inner, out_bias=self.out_bias or "o" in parts)
 
     @classmethod
     def samples(cls) -> tuple[Architecture, ...]:

@@ -90,7 +90,7 @@ class BiasedAttention(Attention):
         import torch.nn.functional as F
 
         owner = self.tie or f"{ctx.place}.bias"
-        bias = ctx.once(("bias", owner, q.dtype), lambda: self._bias(m, ctx, q.dtype))
+        bias = ctx.once(("bias", owner, ctx.root, q.dtype), lambda: self._bias(m, ctx, q.dtype))
         return F.scaled_dot_product_attention(q, k, v, attn_mask=bias, scale=self.scale)
 
     def _bias(self, m: Any, ctx: Any, dtype: Any) -> Tensor:

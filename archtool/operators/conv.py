@@ -78,6 +78,14 @@ class GridConv(Operator):
         after = flow_after(flow, self.reach(), self.stride, self.padding)
         return math.prod(after.grid or ()) * after.sequences
 
+    def feeder(self, norm: str) -> str:
+        """See `Operator.before`."""
+        return "conv" if norm == "branch" and self.act == "identity" else ""
+
+    def readers(self, norm: str) -> tuple[str, ...]:
+        """See `Operator.after`."""
+        return ("conv",) if norm == "pre" and math.prod(self.kernel) == 1 and not any(self.padding) else ()
+
     @classmethod
     def samples(cls) -> tuple[Architecture, ...]:
         """See `Operator.samples`."""

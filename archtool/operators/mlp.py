@@ -41,6 +41,14 @@ class Mlp(Operator):
         """The hidden layer before and after the activation."""
         return 2 * flow.tokens * site.size("hidden")
 
+    def feeder(self, norm: str) -> str:
+        """See `Operator.before`."""
+        return "fc2" if norm == "branch" else ""
+
+    def readers(self, norm: str) -> tuple[str, ...]:
+        """See `Operator.after`."""
+        return ("fc1",) if norm == "pre" else ()
+
     @classmethod
     def samples(cls) -> tuple[Architecture, ...]:
         """See `Operator.samples`."""

@@ -52,11 +52,12 @@ def on_image(
 
 
 def followed(
-    arch: Architecture, op: Operator, inputs: tuple[str, ...] = (), reads: tuple[str, ...] = (), **sizes: int
-) -> Architecture:
-    """The model with a block ``op`` before its final norm that holds the operator alone, on the given streams."""
+    arch: Architecture, op: Operator, inputs: tuple[str, ...] = (), reads: tuple[str, ...] = (), name: str = "op",
+    **sizes: int,
+) -> Architecture:  # fmt: skip
+    """The model with a block ``name`` before its final norm that holds the operator alone, on the given streams."""
     table = dict(arch.sizes)
-    added = _block("op", ((Layer("op", op, residual=False, reads=reads), sizes),), table)
+    added = _block(name, ((Layer("op", op, residual=False, reads=reads), sizes),), table)
     at = arch.index["final"]
     blocks = (*arch.blocks[:at], replace(added, inputs=inputs), *arch.blocks[at:])
     return replace(arch, blocks=blocks, sizes=tuple(table.items()))

@@ -28,6 +28,7 @@ class TokenStem(Operator):
     Attributes:
         width / vocab: axis names of the stream and of the vocabulary.
         positions / types: axis names of the position and segment tables, or ``""``.
+        tie: word table of another stem that is used (``"embed.tokens.token"``: a decoder's, the encoder's).
         sinusoid: a position table that is computed, or None.
         scale: factor on the word vectors.
         pad_offset: RoBERTa's positions: ``pad_offset`` is the padding id; real tokens count on from there,
@@ -44,6 +45,7 @@ class TokenStem(Operator):
     vocab: str = "vocab"
     positions: str = ""
     types: str = ""
+    tie: str = ""
     sinusoid: Sinusoid | None = None
     scale: float = 1.0
     pad_offset: int = -1
@@ -51,8 +53,9 @@ class TokenStem(Operator):
 
     def parts(self, site: Site) -> tuple[Part, ...]:
         """Tables ``token``, ``position``, ``segment`` and ``sinusoid`` on the stream width."""
-        tables = (("token", self.vocab), ("position", self.positions), ("segment", self.types))
-        parts: list[Part] = [Table(name, dim(axis), dim(self.width)) for name, axis in tables if axis]
+        tables = (("position", self.positions), ("segment", self.types))
+        parts: list[Part] = [Table("token", dim(self.vocab), dim(self.width), tie=self.tie)]
+        parts += [Table(name, dim(axis), dim(self.width)) for name, axis in tables if axis]
         if self.sinusoid:
             parts.append(Constant("sinusoid", (dim(self.sinusoid.positions), dim(self.width)), self.sinusoid))
         return tuple(parts)

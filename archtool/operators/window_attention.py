@@ -130,7 +130,7 @@ class WindowAttention(Operator):
     def _added(self, m: Any, ctx: Any, cells: Tensor, window: int, shift: int) -> Tensor:
         """What is added to the scores: (1, H, A, A), or (N, H, A, A) where windows differ."""
         index_AA = m.index if window == self.window else inner(m.index, self.window, window)
-        bias_HAA = m.table.t()[:, index_AA].to(cells.dtype)
+        bias_HAA = m.table.t().index_select(1, index_AA.flatten()).unflatten(1, index_AA.shape).to(cells.dtype)
         if not shift:
             return bias_HAA[None]
         key = ("window regions", *cells.shape[1:3], window, shift, cells.dtype)

@@ -3,7 +3,7 @@
 import torch
 
 from archtool.families.registry import family_named
-from archtool.measure.inputs import example_inputs
+from archtool.ir.feeds import feeds, sample_shape
 from archtool.model.build import build
 from archtool.model.checkpoint import Checkpoint, Source, of_module
 
@@ -49,6 +49,16 @@ CONFIGS = {
         patch_sizes=[7, 3], strides=[4, 2], num_attention_heads=[2, 4], mlp_ratios=[3, 2], linear_attention=True,
         image_size=32, architectures=["PvtV2ForImageClassification"], id2label={"0": "a", "1": "b", "2": "c"},
     ),
+    "mobilevit": dict(
+        model_type="mobilevit", image_size=48, num_channels=3, hidden_sizes=[8, 12, 16], num_attention_heads=2,
+        neck_hidden_sizes=[8, 8, 12, 16, 16, 20, 24], expand_ratio=1.0, output_stride=16,
+        architectures=["MobileViTForImageClassification"], id2label={"0": "a", "1": "b", "2": "c", "3": "d"},
+    ),
+    "mobilevitv2": dict(
+        model_type="mobilevitv2", image_size=64, num_channels=3, base_attn_unit_dims=[64, 80, 96],
+        n_attn_blocks=[1, 2, 1], width_multiplier=0.125, architectures=["MobileViTV2ForImageClassification"],
+        id2label={"0": "a", "1": "b", "2": "c", "3": "d"},
+    ),
     "llama": dict(
         model_type="llama", vocab_size=61, hidden_size=24, intermediate_size=40, num_hidden_layers=3,
         num_attention_heads=4, num_key_value_heads=2, max_position_embeddings=64, rms_norm_eps=1e-6,
@@ -71,6 +81,15 @@ CONFIGS = {
     "mamba": dict(
         model_type="mamba", vocab_size=61, hidden_size=24, state_size=6, num_hidden_layers=3, expand=2,
         time_step_rank=4, layer_norm_epsilon=1e-5, tie_word_embeddings=False,
+    ),
+    "t5": dict(
+        model_type="t5", vocab_size=61, d_model=24, d_kv=6, d_ff=40, num_layers=3, num_decoder_layers=3, num_heads=4,
+        relative_attention_num_buckets=8, relative_attention_max_distance=12,
+    ),
+    "marian": dict(
+        model_type="marian", vocab_size=61, decoder_vocab_size=53, d_model=24, encoder_layers=3, decoder_layers=2,
+        encoder_ffn_dim=40, decoder_ffn_dim=40, encoder_attention_heads=4, decoder_attention_heads=4,
+        max_position_embeddings=32, scale_embedding=True, share_encoder_decoder_embeddings=False, pad_token_id=0,
     ),
     "patchtst": dict(
         model_type="patchtst", num_input_channels=3, context_length=24, patch_length=8, patch_stride=4, d_model=24,
@@ -111,7 +130,12 @@ def tiny(name: str, seed: int = 0, integers: bool = False) -> Checkpoint:
                 p.add_(torch.randn(p.shape, generator=generator) * 0.1)
         for name, b in model.named_buffers():
             if "running" in name:
-                b.add_(4 * torch.rand(b.shape, generator=generator))
+                noise = (
+                    torch.randint(0, 4, b.shape, generator=generator)
+                    if integers
+                    else 4 * torch.rand(b.shape, generator=generator)
+                )
+                b.add_(noise)
     return of_module(model, Source(config=config))
 
 
@@ -119,9 +143,9 @@ def inputs(checkpoint: Checkpoint, seed: int = 0, batch: int = 2, length: int = 
     """Random valid inputs."""
     generator = torch.Generator().manual_seed(seed)
     arch = checkpoint.architecture
-    if "past_values" in arch.inputs:
-        return example_inputs(arch, batch, length, seed)
-    if "pixel_values" in arch.inputs:
-        shape = (batch, arch.size["channels"], int(arch.fact["image_height"]), int(arch.fact["image_width"]))
-        return {"pixel_values": torch.randn(shape, generator=generator)}
-    return {"input_ids": torch.randint(2, arch.size["vocab"], (batch, length), generator=generator)}
+    made = {}
+    for name, feed in ((n, f) for n, f in feeds(arch).items() if n in arch.inputs):
+        shape = (batch, *sample_shape(arch, feed, length))
+        ids = feed.below and torch.randint(2, feed.below, shape, generator=generator)
+        made[name] = ids if feed.below else torch.randn(shape, generator=generator)
+    return made

@@ -1,5 +1,7 @@
 """The simple transforms: magnitude widths, depth, prefix extraction, round-to-nearest."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -102,6 +104,22 @@ def test_depth_drops_the_block_that_writes_least():
     edit = drop_weakest(checkpoint.architecture, block_scores(checkpoint), 1)
     assert [d.block for d in edit.decisions] == ["b1"]
     assert [b.name for b in apply(checkpoint, edit).architecture.stage("s0")] == ["b0", "b2"]
+
+
+def test_depth_takes_blocks_of_any_stage_and_leaves_one_in_each():
+    arch, scores = tiny("swin").architecture, {"b0": 1.0, "b1": 0.0, "b2": 3.0, "b3": 2.0, "b4": 5.0}
+    edit = drop_weakest(arch, scores, 3)
+    assert [d.block for d in edit.decisions] == ["b1", "b3", "b2"]
+    with pytest.raises(UsageError, match="cannot drop 4 of 5 blocks: 3 can go"):
+        drop_weakest(arch, scores, 4)
+    assert list(block_scores(tiny("swin"), protect=["b1", "b2.attn"])) == ["b0", "b3", "b4"]
+
+
+def test_depth_passes_over_a_block_whose_tensors_others_use():
+    arch = tiny("llama").architecture
+    blocks = tuple(replace(b, share="b0") if b.name == "b1" else b for b in arch.blocks)
+    edit = drop_weakest(replace(arch, blocks=blocks), {"b0": 0.0, "b1": 1.0, "b2": 2.0}, 2)
+    assert [d.block for d in edit.decisions] == ["b1", "b0"]
 
 
 @pytest.mark.parametrize("family", sorted(CONFIGS))

@@ -49,8 +49,8 @@ class CachedContext(Context):
 
     @property
     def past(self) -> int:
-        """Tokens seen before this pass."""
-        return self.seen
+        """Tokens of the present input seen before this pass."""
+        return self.seen if self.root == self.graph.inputs[-1] else 0
 
     def extend(self, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
         """Keys and values (B, H, T, K) of all tokens so far."""

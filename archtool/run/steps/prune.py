@@ -89,12 +89,13 @@ def _widths(
     from archtool.run.steps.widths import within
     from archtool.transforms.allocate import allocate
     from archtool.transforms.prune.magnitude import scores
-    from archtool.transforms.units import kinds_for, unit_axes
+    from archtool.transforms.units import joined, kinds_for, unit_axes
     from archtool.transforms.widths import largest_fraction, ranked
 
     arch, workload = checkpoint.architecture, Workload(context.recipe.length)
     kinds = kinds_for(arch, options.units, ("ffn", "heads"))
-    found = scores(checkpoint, unit_axes(arch, kinds, context.recipe.protect), context.progress)
+    axes = unit_axes(arch, kinds, context.recipe.protect)
+    found = joined(arch, scores(checkpoint, axes, context.progress))
 
     def solve(limits: Budget) -> Edit:
         metrics = [term.metric for term in limits.terms]
