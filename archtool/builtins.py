@@ -25,6 +25,7 @@ FAMILIES: Table = {
     "phi3": ("archtool.families.phi3:Phi3", "Phi-3, Phi-4"),
     "gpt2": ("archtool.families.gpt2:Gpt2", "GPT-2"),
     "marian": ("archtool.families.marian:Marian", "Marian and OPUS-MT"),
+    "opennmt": ("archtool.families.opennmt:OpenNmt", "OpenNMT translation models, CTranslate2's names"),
     "t5": ("archtool.families.t5:T5", "T5, FLAN-T5, mT5"),
     "patchtst": ("archtool.families.patchtst:PatchTst", "PatchTST: forecasting, classification, regression"),
     "mamba": ("archtool.families.mamba:Mamba", "Mamba"),

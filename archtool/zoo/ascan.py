@@ -22,8 +22,8 @@ LAYER, BATCH = NormSpec("layer", 1e-5), NormSpec("batch")
 
 
 def architecture(
-    image_size: Count, stages: list[str], widths: list[int], head_width: Count, mlp_ratio: float, expansion: float,
-    num_labels: Count, num_channels: Count = 3, stem_width: Count = 64,
+    image_size: Count, stages: tuple[str, ...], widths: tuple[int, ...], head_width: Count, mlp_ratio: float,
+    expansion: float, num_labels: Count, num_channels: Count = 3, stem_width: Count = 64,
 ) -> Architecture:  # fmt: skip
     """The classifier whose stages are the given words, at the given widths; every stage halves the grid."""
     if len(stages) != len(widths):

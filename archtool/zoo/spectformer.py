@@ -29,10 +29,9 @@ def architecture(
     draft.block("embed", plain("patches", stem, positions=grid[0] * grid[1]))
     attention, sizes = self_attention(width, heads)
     for i in range(depth):
-        gated = Layer("mix", SpectralGate(grid=grid), pre=NORM), {}
-        attended = Layer("mix", attention, pre=NORM), sizes
+        mixer = SpectralGate(grid=grid) if i < spectral else attention
         ffn = Layer("ffn", Mlp(act="gelu"), pre=NORM), {"hidden": int(width * mlp_ratio)}
-        draft.block(f"b{i}", gated if i < spectral else attended, ffn, stage="s0")
+        draft.block(f"b{i}", (Layer("mix", mixer, pre=NORM), {} if i < spectral else sizes), ffn, stage="s0")
     add_final(draft, NORM)
     classifier(draft, num_labels, Pool(mode="mean"))
     return draft.done()
