@@ -43,7 +43,7 @@ def renumbered(arch, feed, chosen):
     numbers, words = dict(feed), dict(feed)
     for name in feed:
         if tables.get(name) in chosen:
-            kept_ids = torch.tensor(chosen[tables[name]])
+            kept_ids = torch.tensor(chosen[tables[name]].keep)
             numbers[name] = 2 + feed[name] % (len(kept_ids) - 2)
             words[name] = kept_ids[numbers[name]]
     return numbers, words
