@@ -25,6 +25,7 @@ FAMILIES: Table = {
     "phi3": ("archtool.families.phi3:Phi3", "Phi-3, Phi-4"),
     "gpt2": ("archtool.families.gpt2:Gpt2", "GPT-2"),
     "marian": ("archtool.families.marian:Marian", "Marian and OPUS-MT"),
+    "opennmt": ("archtool.families.opennmt:OpenNmt", "OpenNMT translation models, CTranslate2's names"),
     "t5": ("archtool.families.t5:T5", "T5, FLAN-T5, mT5"),
     "patchtst": ("archtool.families.patchtst:PatchTst", "PatchTST: forecasting, classification, regression"),
     "mamba": ("archtool.families.mamba:Mamba", "Mamba"),
@@ -126,6 +127,8 @@ STEPS: Table = {
 
 ZOO: Table = {
     "cct": ("archtool.zoo.cct:architecture", "compact convolutional transformer"),
+    "spectformer": ("archtool.zoo.spectformer:architecture", "spectral gating first, attention later"),
+    "ascan": ("archtool.zoo.ascan:architecture", "convolutions first, attention later, by words of C and T"),
     "itransformer": ("archtool.zoo.itransformer:architecture", "forecaster whose tokens are variates"),
 }
 

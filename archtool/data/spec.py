@@ -13,7 +13,7 @@ from typing import Any
 from archtool.errors import RecipeError, UsageError
 
 SPLITS = ("train", "val", "test")
-TASKS = ("image-classification", "text-classification", "similarity", "lm", "forecast")
+TASKS = ("image-classification", "text-classification", "similarity", "lm", "translation", "forecast")
 
 
 @dataclass(frozen=True)
@@ -68,6 +68,21 @@ class TokenPreprocess:
 
 
 @dataclass(frozen=True)
+class PairPreprocess:
+    """Source and target texts to token ids for an encoder-decoder.
+
+    ``tokenizer`` is ``model`` (the model's own folder) or another folder. ``max_length`` counts special tokens and
+    holds for both sides; None asks the folder. ``prefix`` stands before each source (T5: ``"translate English to
+    German: "``). ``start`` is the id that decoding starts with; None asks the folder.
+    """
+
+    tokenizer: str = "model"
+    max_length: int | None = None
+    prefix: str = ""
+    start: int | None = None
+
+
+@dataclass(frozen=True)
 class SeriesPreprocess:
     """A multivariate series to (past ``length``, next ``horizon``) windows, one every ``stride`` rows.
 
@@ -88,13 +103,14 @@ class SeriesPreprocess:
 
 SERIES_LENGTH, SERIES_HORIZON = 336, 96
 
-Preprocess = TextPreprocess | ImagePreprocess | TokenPreprocess | SeriesPreprocess
+Preprocess = TextPreprocess | ImagePreprocess | TokenPreprocess | PairPreprocess | SeriesPreprocess
 
 PREPROCESS: Mapping[str, type[Preprocess]] = {
     "image-classification": ImagePreprocess,
     "text-classification": TextPreprocess,
     "similarity": TextPreprocess,
     "lm": TokenPreprocess,
+    "translation": PairPreprocess,
     "forecast": SeriesPreprocess,
 }
 

@@ -16,23 +16,32 @@ if TYPE_CHECKING:
 
 def check_inputs(architecture: "Architecture", inputs: "Mapping[str, Tensor]") -> None:
     """`InputError` where a batch does not fit; names both sizes."""
-    if "input_ids" in inputs:
-        _check_ids(architecture, inputs["input_ids"])
+    for name in inputs:
+        if name.endswith("input_ids"):
+            _check_ids(architecture, inputs[name], _words(architecture, name))
     if "pixel_values" in inputs:
         _check_pixels(architecture, inputs["pixel_values"])
     if "past_values" in inputs and "past_values" in architecture.inputs:
         _check_series(architecture, inputs["past_values"])
 
 
-def _check_ids(architecture: "Architecture", ids_BT: "Tensor") -> None:
-    vocab = architecture.size.get("vocab")
+def _words(architecture: "Architecture", name: str) -> int | None:
+    """Entries of the vocabulary that an input of ids has."""
+    from archtool.ir.feeds import feeds
+
+    feed = feeds(architecture).get(name)
+    return feed.below if feed else None
+
+
+def _check_ids(architecture: "Architecture", ids_BT: "Tensor", vocab: int | None) -> None:
     if vocab is not None and ids_BT.numel() and not 0 <= int(ids_BT.min()) <= int(ids_BT.max()) < vocab:
         worst = int(ids_BT.max()) if int(ids_BT.max()) >= vocab else int(ids_BT.min())
         raise InputError(
             f"the data holds token {worst}; the model's vocabulary has {vocab} entries",
             "Use the model's own tokenizer (data.preprocess.tokenizer: model).",
         )
-    longest = int(architecture.fact.get("max_positions", 0)) if "positions" in architecture.size else 0
+    tables = "positions" in architecture.size or any(getattr(p.layer.op, "sinusoid", 0) for p in architecture.places)
+    longest = int(architecture.fact.get("max_positions", 0)) if tables else 0
     if longest and ids_BT.shape[1] > longest:
         raise InputError(
             f"the data has {ids_BT.shape[1]} tokens in one sequence; the model has {longest} positions",

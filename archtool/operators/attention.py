@@ -159,7 +159,7 @@ class Attention(Operator):
         mask = ctx.mask(self.causal, self.window)
         if self.softcap:
             return _capped(q, k, v, ctx.full_mask(self.causal, self.window), self.scale, self.softcap)
-        causal = self.causal and mask is None and q.shape[2] > 1
+        causal = self.causal and mask is None and ctx.past == 0
         return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=causal, scale=self.scale)
 
 

@@ -61,8 +61,8 @@ class PatchMerging(Operator):
         grid = (rows // self.factor, columns // self.factor)
         return Flow(grid[0] * grid[1], grid)
 
-    def after(self, norm: str) -> tuple[str, ...]:
-        """See `Operator.after`."""
+    def readers(self, norm: str) -> tuple[str, ...]:
+        """See `Operator.readers`."""
         return ("reduce",) if norm == "norm" else ()
 
     def calls(self, part: Part, flow: Flow) -> int:

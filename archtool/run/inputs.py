@@ -101,9 +101,12 @@ def _load(recipe: Recipe, checkpoint: Checkpoint, source: str, split: str) -> Da
 
 def fitted(spec: DataSpec, checkpoint: Checkpoint) -> DataSpec:
     """Preprocessing that the architecture asks for where neither recipe nor folder states it."""
-    from archtool.data import SeriesPreprocess, TokenPreprocess, default_preprocess
+    from archtool.data import PairPreprocess, SeriesPreprocess, TokenPreprocess, default_preprocess
 
     arch = checkpoint.architecture
+    if spec.task == "translation" and (spec.preprocess is None or isinstance(spec.preprocess, PairPreprocess)):
+        pairs, most = spec.preprocess or PairPreprocess(), int(arch.fact.get("max_positions", 0))
+        return replace(spec, preprocess=replace(pairs, max_length=pairs.max_length or most or None))
     if isinstance(spec.preprocess, SeriesPreprocess):
         return replace(spec, preprocess=_windows_of(spec.preprocess, arch))
     if spec.preprocess is not None or not spec.task:

@@ -14,7 +14,7 @@ from sklearn import metrics as sklearn_metrics
 from archtool.data import DataSpec, TokenPreprocess, load_data
 from archtool.errors import InputError, UsageError
 from archtool.evaluate import Pooling, evaluate
-from archtool.evaluate.statistics import f1_score, pearson, spearman
+from archtool.evaluate.statistics import edit_distance, f1_score, pearson, spearman
 
 torch.set_num_threads(1)
 RANDOM = np.random.default_rng(0)
@@ -278,3 +278,15 @@ def test_progress_counts_examples():
     data = numbered(5, "image-classification", labels=[0] * 5)
     evaluate(Fixed(logits=torch.zeros(5, 2)), "image-classification", data, batch_size=2, progress=recorder)
     assert recorder.done == recorder.total == 5
+
+
+def test_edit_distance_by_hand():
+    cases = (
+        ("", "", 0),
+        ("", "abc", 3),
+        ("kitten", "sitting", 3),
+        ("flaw", "lawn", 2),
+        ("ab", "ba", 2),
+        ("aba", "aba", 0),
+    )
+    assert [edit_distance(a, b) for a, b, _ in cases] == [n for _, _, n in cases]

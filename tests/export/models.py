@@ -38,6 +38,15 @@ SERIES = dict(
     num_attention_heads=4, num_hidden_layers=2, prediction_length=5, num_targets=4,
 )  # fmt: skip
 DISTIL = dict(vocab_size=61, dim=32, n_layers=2, n_heads=4, hidden_dim=40, max_position_embeddings=40)
+T5 = dict(
+    vocab_size=61, d_model=32, d_kv=8, d_ff=40, num_layers=2, num_heads=4, feed_forward_proj="gated-gelu",
+    relative_attention_num_buckets=8, relative_attention_max_distance=12, decoder_start_token_id=0,
+)  # fmt: skip
+MARIAN = dict(
+    vocab_size=61, d_model=32, encoder_layers=2, decoder_layers=2, encoder_ffn_dim=40, decoder_ffn_dim=40,
+    encoder_attention_heads=4, decoder_attention_heads=4, max_position_embeddings=48, pad_token_id=1,
+    decoder_start_token_id=1, eos_token_id=2, forced_eos_token_id=None, init_std=0.5,
+)  # fmt: skip
 
 MODELS = {
     "bert": lambda: tf.BertModel(tf.BertConfig(**ENCODER)),
@@ -69,6 +78,11 @@ MODELS = {
     "patchtst": lambda: tf.PatchTSTForPrediction(tf.PatchTSTConfig(**SERIES, pooling_type=None)),
     "patchtst-class": lambda: tf.PatchTSTForClassification(tf.PatchTSTConfig(**SERIES, use_cls_token=True)),
     "qwen3": lambda: tf.Qwen3ForCausalLM(tf.Qwen3Config(**DECODER)),
+    "mamba": lambda: tf.MambaForCausalLM(
+        tf.MambaConfig(vocab_size=61, hidden_size=32, num_hidden_layers=3, state_size=6)
+    ),
+    "t5": lambda: tf.T5ForConditionalGeneration(tf.T5Config(**T5)),
+    "marian": lambda: tf.MarianMTModel(tf.MarianConfig(**MARIAN)),
 }
 
 

@@ -55,6 +55,20 @@ def ragged_stages(checkpoint):
     )  # fmt: skip
 
 
+def ragged_states(checkpoint):
+    """Uneven inner widths, states and ranks; a block dropped."""
+    return edited(
+        checkpoint, keep("b0.ssm.inner", range(1, 64, 2)), keep("b1.ssm.state", (0, 2, 5)), keep("b0.ssm.rank", (1,)),
+        Drop("b2"),
+    )  # fmt: skip
+
+
+def uniform_states(checkpoint):
+    """Half the inner width, and fewer states, in all blocks: the stock class says both."""
+    kept = {"inner": range(32), "state": (0, 1, 3, 5)}
+    return edited(checkpoint, *(keep(f"b{i}.ssm.{axis}", n) for i in range(3) for axis, n in kept.items()))
+
+
 def ragged_timm(checkpoint):
     return edited(checkpoint, keep("b0.ffn.hidden", range(9)), Drop("b1", "attn"))
 
@@ -134,6 +148,11 @@ CASES = {
         "padded",
     ),
     "native-mobilevitv2": ("mobilevitv2", lambda c: encoded(ragged_mobile(without_batch_norm(c)), INT8), "native"),
+    "states-mamba": ("mamba", uniform_states, "stock"),
+    "ragged-mamba": ("mamba", ragged_states, "remote"),
+    "int8-mamba": ("mamba", lambda c: encoded(ragged_states(c), INT8), "remote"),
+    "padded-mamba": ("mamba", ragged_states, "padded"),
+    "native-mamba": ("mamba", ragged_states, "native"),
     "queries-llama": (
         "llama",
         lambda c: edited(c, *(keep(f"b{i}.attn.group", (1,)) for i in range(3))),
@@ -313,7 +332,10 @@ def remote(runs, name, auto="AutoModelForCausalLM", **kwargs):
     return getattr(transformers, auto).from_pretrained(folder, trust_remote_code=True, **kwargs).eval()
 
 
-@pytest.mark.parametrize("name", ["ragged-llama", "ragged-mistral", "int8-ragged", "ragged-gpt2", "ragged-gemma2"])
+@pytest.mark.parametrize(
+    "name",
+    ["ragged-llama", "ragged-mistral", "int8-ragged", "ragged-gpt2", "ragged-gemma2", "ragged-mamba", "int8-mamba"],
+)
 def test_remote_code_generates_what_we_generate(name, runs):
     checkpoint, _, _ = runs[name]
     model, ids = remote(runs, name), torch.arange(8).reshape(2, 4)

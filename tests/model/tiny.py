@@ -86,6 +86,7 @@ CONFIGS = {
         model_type="t5", vocab_size=61, d_model=24, d_kv=6, d_ff=40, num_layers=3, num_decoder_layers=3, num_heads=4,
         relative_attention_num_buckets=8, relative_attention_max_distance=12,
     ),
+    "opennmt": dict(spec="TransformerBase", revision=2),
     "marian": dict(
         model_type="marian", vocab_size=61, decoder_vocab_size=53, d_model=24, encoder_layers=3, decoder_layers=2,
         encoder_ffn_dim=40, decoder_ffn_dim=40, encoder_attention_heads=4, decoder_attention_heads=4,
@@ -116,10 +117,18 @@ def timm_shapes(width: int = 24, hidden: int = 40, blocks: int = 3, patch: int =
     return shapes
 
 
+def opennmt_shapes(width: int = 24, hidden: int = 40, blocks: int = 2) -> dict[str, tuple[int, ...]]:
+    """Tensor shapes from which a small OpenNMT model is read."""
+    shapes = {f"{stack}/embeddings/weight": (words, width) for stack, words in (("encoder", 61), ("decoder", 53))}
+    places = [f"{stack}/layer_{i}/ffn/linear_0/weight" for stack in ("encoder", "decoder") for i in range(blocks)]
+    return shapes | dict.fromkeys(places, (hidden, width))
+
+
 def tiny(name: str, seed: int = 0, integers: bool = False) -> Checkpoint:
     """A small checkpoint of a family; ``integers`` gives float64-exact small integer weights."""
     config = CONFIGS[name]
-    arch = family_named(name).read(config, timm_shapes() if name == "timm_vit" else {})
+    shapes = {"timm_vit": timm_shapes, "opennmt": opennmt_shapes}
+    arch = family_named(name).read(config, shapes[name]() if name in shapes else {})
     model = build(arch, seed=seed, std=0.3)
     generator = torch.Generator().manual_seed(seed + 1)
     with torch.no_grad():

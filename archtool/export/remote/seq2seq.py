@@ -73,6 +73,9 @@ class ArchtoolForSeq2SeqLM(GenerationMixin, ArchtoolModel):  # type: ignore[misc
         super().__init__(config)
         spec = config.archtool["graph"]
         self.memory, self.read = spec["memory"], {name: i for i, name in enumerate(spec["read"])}
+        named: Any = self._modules.get("encoder")
+        if named is not None:  # `generate` asks this of a module of that name
+            named.main_input_name = self.main_input_name
 
     def get_encoder(self, modality: str | None = None) -> Encoder:
         """What `generate` runs once."""
