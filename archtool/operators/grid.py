@@ -1,5 +1,7 @@
 """Tokens on a grid as an image and back; both are views, so that a convolution reads channels-last memory.
 
+The grid is unfolded before the channels move: then a batch of one has the strides by which kernels know that layout.
+
 Legend: `B` batch, `T` tokens, `C` channels, `H` rows, `W` columns.
 """
 
@@ -16,7 +18,7 @@ if TYPE_CHECKING:
 
 def to_image(x_BTC: Tensor, grid: Sequence[int]) -> Tensor:
     """(B, T, C) → (B, C, H, W), or (B, C, F, H, W) on a grid of three."""
-    return x_BTC.transpose(1, 2).unflatten(2, tuple(grid))
+    return x_BTC.unflatten(1, tuple(grid)).movedim(-1, 1)
 
 
 def to_tokens(x_BCHW: Tensor) -> Tensor:
