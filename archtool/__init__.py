@@ -8,11 +8,11 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from archtool.api import bench, extract, prune, quantize
+    from archtool.api import bench, build, extract, prune, quantize
     from archtool.model.checkpoint import Checkpoint
 
 __version__ = "0.1.0"
-__all__ = ["bench", "extract", "load", "prune", "quantize"]
+__all__ = ["bench", "build", "extract", "load", "prune", "quantize"]
 
 
 def load(path: str, names: str | None = None, allow_config: tuple[str, ...] = ()) -> "Checkpoint":

@@ -11,6 +11,7 @@ Options are those of the command (``archtool prune --help``), with underscores; 
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from archtool.progress import SILENT, Progress
 
 if TYPE_CHECKING:
+    from archtool.model.checkpoint import Checkpoint
     from archtool.run.engine import RunResult
 
 
@@ -69,6 +71,24 @@ def verb(name: str, model: str | Path, out: str | Path | None = None, **options:
 
 def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
     return {k: list(v) if isinstance(v, tuple) else str(v) if isinstance(v, Path) else v for k, v in values.items()}
+
+
+def build(
+    preset: str | Mapping[str, Any], out: str | Path | None = None, *, seed: int = 0,
+    settings: Mapping[str, Any] | None = None, force: bool = False,
+) -> Checkpoint:  # fmt: skip
+    """``archtool build``: a published architecture with random weights, written to ``out`` where that is given.
+
+    Raises:
+        RecipeError: mistakes in the preset, or another number of parameters than it states.
+    """
+    from archtool.config.preset import build_model
+    from archtool.export.model import export_model
+
+    checkpoint = build_model(preset, seed, [f"{key}={json.dumps(value)}" for key, value in (settings or {}).items()])
+    if out is not None:
+        export_model(checkpoint, Path(out), force=force)
+    return checkpoint
 
 
 def evaluate(model: str | Path, **options: Any) -> RunResult:

@@ -1,4 +1,4 @@
-"""What archtool knows by name: families, operators, steps, transforms, searchers, runtimes, panels, tasks.
+"""What archtool knows by name: families, operators, zoo, steps, transforms, searchers, runtimes, panels, tasks.
 
 A registry entry is a *string* target ``module:attribute``, so that listing names imports nothing. Built-ins
 come from one table (`archtool.builtins`), everything else from entry points of installed packages. A target
@@ -21,6 +21,7 @@ GROUPS: Mapping[str, str] = MappingProxyType(
     {
         "families": "archtool.families",
         "operators": "archtool.operators",
+        "zoo": "archtool.zoo",
         "constructs": "archtool.constructs",
         "steps": "archtool.steps",
         "transforms": "archtool.transforms",
@@ -32,7 +33,10 @@ GROUPS: Mapping[str, str] = MappingProxyType(
 )
 """Registry kind → entry-point group."""
 
-_SINGULAR = {kind: kind.replace("_", " ").removesuffix("s") for kind in GROUPS} | {"families": "family"}
+_SINGULAR = {kind: kind.replace("_", " ").removesuffix("s") for kind in GROUPS} | {
+    "families": "family",
+    "zoo": "zoo architecture",
+}
 
 
 @dataclass(frozen=True)

@@ -81,6 +81,7 @@ CLI = Command("spine_cli.py", 0.02)
 BAD_INPUT = Command("spine_bad_input.py", 0.05)
 REPEAT = Command("spine_repeat.py", 0.05)
 TABLE = Command("latency_table.py", 0.5, quick=True)
+SERIES = Command("field_series.py", 0.1)
 PARENTS = Command("parents.py", 0.0, quick=True)
 FIELD_OPERATORS = Command("field_operators.py", 0.2)
 
@@ -93,6 +94,8 @@ FAMILIES = (
 MODELS = ("pruned_minilm", "int8_minilm", "ragged_llama")
 VITS = ("vit-a", "vit-b", "vit-c", "vit-d", "vit-e")
 GPTS = ("gpt-a", "gpt-b", "gpt-c")
+FORECASTS = {96: 0.38149, 192: 0.41361, 336: 0.43091, 720: 0.44952}
+"""Horizon → mean squared error that PatchTST's own code gives on ETTh1."""
 
 CLAIMS: tuple[Claim, ...] = (
     Claim("spine.1.quickstart_seconds", QUICKSTART, "the quickstart recipe in under 2 minutes on 2 cores", "<", 120),
@@ -150,6 +153,10 @@ CLAIMS: tuple[Claim, ...] = (
               f"{part} prediction error of whole models, {model} in {runtime}", "reported",
               printed=f"latency-table.{model}.{runtime}.error_{part}_pct")
         for model in ("minilm", "vit") for runtime in ("onnxruntime", "torch") for part in ("median", "p95")
+    ),
+    *(
+        Claim(f"field.patchtst.{horizon}", SERIES, f"MSE {mse} ± 1e-4, {horizon} rows ahead", "within", mse, 1e-4)
+        for horizon, mse in FORECASTS.items()
     ),
     *(
         Claim(f"parents.{name}.accuracy", PARENTS, f"{name}: at least 90 % on Fashion-MNIST's test set", ">=", 0.9)

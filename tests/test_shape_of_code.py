@@ -16,9 +16,9 @@ FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 
 LAYERS = (
     ("errors", "progress", "registry", "builtins"),
-    ("checkpoint",), ("ir",), ("operators",), ("constructs",), ("families",), ("model",), ("data",), ("calibrate",),
-    ("curvature",), ("budget",), ("transforms",), ("measure",), ("evaluate",), ("train",), ("export",), ("report",),
-    ("config",), ("run",), ("api",), ("cli",),
+    ("checkpoint",), ("ir",), ("operators",), ("constructs",), ("families",), ("zoo",), ("model",), ("data",),
+    ("calibrate",), ("curvature",), ("budget",), ("transforms",), ("measure",), ("evaluate",), ("train",), ("export",),
+    ("report",), ("config",), ("run",), ("api",), ("cli",),
 )  # fmt: skip
 """Lowest first; a module imports from its own layer and those before it."""
 RANK = {name: i for i, names in enumerate(LAYERS) for name in names}
@@ -30,7 +30,9 @@ EAGER = {
     "model.codec",
     "model.masked",
     "model.generate",
+    "export.remote.cache",
     "export.remote.runtime",
+    "export.remote.seq2seq",
 }
 """Modules that are torch code through and through: imported lazily themselves."""
 LIGHT = {"typer", "rich", "pydantic"} | set(sys.stdlib_module_names)

@@ -17,10 +17,12 @@ from archtool.errors import InputError, Where
 _SIDECARS = (
     "tokenizer*",
     "vocab*",
+    "*_vocabulary.*",
     "merges.txt",
     "special_tokens_map.json",
     "added_tokens.json",
     "*.model",
+    "*.spm",
     "preprocessor_config.json",
     "video_preprocessor_config.json",
     "processor_config.json",
@@ -32,7 +34,7 @@ _SIDECARS = (
 )
 _MODULE_FOLDER = re.compile(r"\d+_\w+")
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
-_HUB_FILES = ("*.json", "*.txt", "*.model", "*.jinja", "chat_template*")
+_HUB_FILES = ("*.json", "*.txt", "*.model", "*.spm", "*.jinja", "chat_template*")
 _POOLING_MODES = {
     "pooling_mode_cls_token": "cls",
     "pooling_mode_mean_tokens": "mean",

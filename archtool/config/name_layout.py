@@ -1,8 +1,9 @@
 """How one row of a name table is written: a family's tensor, several fused or stacked ones, and options.
 
 A row is a name (``model.norm.weight``), or a mapping with one of ``tensor``, ``fuse`` or ``stack`` and the options
-``transpose``, ``rotary`` and ``lead``; what is fused or stacked may be such mappings again. A placeholder such as
-``{i}`` stands for a number. It is bound by the file's tensor name, or by a ``stack`` (or ``fuse``) of one pattern.
+``transpose``, ``rotary``, ``lead`` and ``columns``; what is fused or stacked may be such mappings again. A placeholder
+such as ``{i}`` stands for a number. It is bound by the file's tensor name, or by a ``stack`` (or ``fuse``) of one
+pattern.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from archtool.errors import RecipeError
 from archtool.registry import suggestion
 
 KINDS = ("tensor", "fuse", "stack")
-OPTIONS = ("transpose", "rotary", "lead")
+OPTIONS = ("transpose", "rotary", "lead", "columns")
 ROTARY = ("interleaved", "half")
 _PLACEHOLDER = re.compile(r"\{(\w+)\}")
 _EXAMPLE = 'such as model.norm.weight, {stack: "model.layers.{i}.mlp.up_proj.weight"} or {fuse: [first, second]}'
@@ -33,6 +34,7 @@ class Layout:
         parts: what is fused or stacked.
         each: the only part is repeated for every value of its placeholder.
         loc: its place in the document.
+        columns: the file's columns are (outer, inner) where the family's are (inner, outer); empty: alike.
     """
 
     kind: Literal["one", "fuse", "stack"]
@@ -43,6 +45,7 @@ class Layout:
     transpose: bool = False
     lead: int = 0
     rotary: str = ""
+    columns: tuple[int, ...] = ()
 
     def leaves(self) -> Iterator[Layout]:
         """The named parts, in order."""
@@ -98,10 +101,11 @@ def _layout(document: Document, kind: str, value: dict[str, Any], loc: Loc) -> L
     transpose = _option(document, value, loc, "transpose", False, "true or false")
     lead = _option(document, value, loc, "lead", 0, "a number of leading dimensions of size 1")
     rotary = _option(document, value, loc, "rotary", "", " or ".join(ROTARY))
+    columns = _columns(document, value, loc, kind)
     if kind == "tensor":
         if not isinstance(inner, str):
             raise RecipeError("`tensor` is one name", _EXAMPLE, document.where_value(at))
-        return Layout("one", at, inner, (), False, transpose, lead, rotary)
+        return Layout("one", at, inner, (), False, transpose, lead, rotary, columns)
     each = not isinstance(inner, list)
     items = [(inner, at)] if each else [(item, (*at, index)) for index, item in enumerate(inner)]
     if not items:
@@ -109,6 +113,15 @@ def _layout(document: Document, kind: str, value: dict[str, Any], loc: Loc) -> L
     parts = tuple(parse_layout(document, item, place) for item, place in items)
     name: Literal["fuse", "stack"] = "fuse" if kind == "fuse" else "stack"
     return Layout(name, at, "", parts, each, transpose, lead, rotary)
+
+
+def _columns(document: Document, value: dict[str, Any], loc: Loc, kind: str) -> tuple[int, ...]:
+    given = value.get("columns", [])
+    numbers = isinstance(given, list) and all(isinstance(n, int) and not isinstance(n, bool) and n > 0 for n in given)
+    if "columns" in value and (kind != "tensor" or not numbers or len(given) != 2):
+        what = f"`columns` is two numbers, and is said of a `tensor`, not {given!r}"
+        raise RecipeError(what, "{tensor: head.weight, columns: [16, 42]}", document.where_value((*loc, "columns")))
+    return tuple(given)
 
 
 def _option(document: Document, value: dict[str, Any], loc: Loc, key: str, default: Any, expected: str) -> Any:

@@ -123,7 +123,7 @@ class Expansion:
         if name not in self.known:
             raise self._unknown(name, layout)
         order = self._rotary(self.known[name], layout, rotary) if rotary else None
-        return Node("one", name, (), layout.transpose, layout.lead, order)
+        return Node("one", name, (), layout.transpose, layout.lead, order, layout.columns)
 
     def _rotary(self, target: Target, layout: Layout, stated: Layout) -> Rotary | None:
         """The row order of a query or key tensor; others have none."""

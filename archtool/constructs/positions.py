@@ -6,38 +6,20 @@ from typing import ClassVar
 
 from archtool.constructs.base import Construct
 from archtool.ir.architecture import Architecture
+from archtool.ir.parts import Role
 from archtool.operators.attention import Attention
-from archtool.operators.patch_stem import PatchStem
+from archtool.operators.biased_attention import BiasedAttention
 from archtool.operators.rotary import Rotary
-from archtool.operators.samples import alone, branch, in_text, model
-from archtool.operators.token_stem import TokenStem
+from archtool.operators.samples import branch, in_text
+from archtool.operators.window_attention import WindowAttention
 
 HEADS = {"kv": 2, "group": 2, "v": 4}
 
 
-class Absolute(Construct):
-    """A learned table of positions, for text and for images."""
-
-    kind: ClassVar[str] = "pos.abs"
-    said: ClassVar[str] = "TokenStem(positions=axis), PatchStem(positions=True)"
-    papers: ClassVar[tuple[int, ...]] = (196, 224)
-
-    @classmethod
-    def found(cls, arch: Architecture) -> bool:
-        """See `Construct.found`."""
-        return any(part.name == "position" for place in arch.places for part in place.parts)
-
-    @classmethod
-    def samples(cls) -> tuple[Architecture, ...]:
-        """See `Construct.samples`."""
-        text, body = alone(TokenStem(positions="positions")), [branch(Attention(scale=0.5), qk=4, **HEADS)]
-        sizes = {"vocab": 31, "positions": 24, "s0.width": 16}
-        image = alone(PatchStem(patch=(4, 4)), positions=17)
-        facts = {"image_height": 16, "image_width": 16}
-        return (
-            model(("input_ids",), text, [body], sizes, {"max_positions": 24}),
-            model(("pixel_values",), image, [body], {"channels": 3, "s0.width": 16}, facts),
-        )
+def absolute(arch: Architecture) -> bool:
+    """Whether some stem or layer has a table of positions."""
+    names = ("position", "table", "positions")
+    return any(part.name in names for place in arch.places for part in place.parts)
 
 
 class Rotated(Construct):
@@ -60,6 +42,26 @@ class Rotated(Construct):
         return in_text([branch(whole, pairs=4, **HEADS)]), in_text([branch(part, pairs=2, qk=3, **HEADS)])
 
 
+class Relative(Construct):
+    """A bias on the scores by relative position, from a table that is looked up."""
+
+    kind: ClassVar[str] = "pos.relbias"
+    said: ClassVar[str] = "mix.attn.window (in windows), mix.attn.relbias (buckets of distances, may be tied)"
+    papers: ClassVar[tuple[int, ...]] = (20, 37, 40, 91, 239)
+
+    @classmethod
+    def found(cls, arch: Architecture) -> bool:
+        """See `Construct.found`."""
+        tensors = ((place, spec) for place in arch.places for part in place.parts for spec in part.tensors())
+        mixers = (spec for place, spec in tensors if place.layer.op and place.layer.op.kind.startswith("mix."))
+        return any(Role.INDEX in spec.roles for spec in mixers)
+
+    @classmethod
+    def samples(cls) -> tuple[Architecture, ...]:
+        """See `Construct.samples`."""
+        return WindowAttention.samples()[:1] + BiasedAttention.samples()
+
+
 class NoPositions(Construct):
     """No positions: order comes from causality or from convolutions."""
 
@@ -70,7 +72,7 @@ class NoPositions(Construct):
     @classmethod
     def found(cls, arch: Architecture) -> bool:
         """See `Construct.found`."""
-        return not Absolute.found(arch) and not Rotated.found(arch)
+        return not absolute(arch) and not Rotated.found(arch) and not Relative.found(arch)
 
     @classmethod
     def samples(cls) -> tuple[Architecture, ...]:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from archtool.data.columns import Windows
 from archtool.data.dataset import Data, Padding
 from archtool.data.raw import Table, numbers
-from archtool.data.spec import SPLITS, DataSpec, SeriesPreprocess
+from archtool.data.spec import SERIES_HORIZON, SERIES_LENGTH, SPLITS, DataSpec, SeriesPreprocess
 from archtool.data.split import bounds
 from archtool.errors import InputError, UsageError
 
@@ -24,7 +24,7 @@ ETT_QUARTER_HOURLY = (34560, 46080, 57600)
 
 
 def encode_series(table: Table, spec: DataSpec, split: str) -> Data:
-    """Windows ``series`` (length, V) with ``future`` (horizon, V), float32.
+    """Windows ``past_values`` (length, V) with ``future`` (horizon, V), float32.
 
     Columns are all but the date, or those that ``spec.columns`` names as roles ``value``, ``value1``, ...
 
@@ -35,6 +35,7 @@ def encode_series(table: Table, spec: DataSpec, split: str) -> Data:
 
     stated = spec.preprocess if isinstance(spec.preprocess, SeriesPreprocess) else SeriesPreprocess()
     _check(stated)
+    length, horizon = window(stated)
     names = _variables(table, spec)
     series_TV = np.stack([numbers(table, name, {name: name}) for name in names], axis=1)
     borders = stated.borders or default_borders(table, spec)
@@ -45,15 +46,19 @@ def encode_series(table: Table, spec: DataSpec, split: str) -> Data:
         series_TV = _standardise(table, series_TV, borders[0], names)
     starts = window_starts(len(series_TV), split, borders, stated)
     if not len(starts):
-        need = stated.length + stated.horizon
+        need = length + horizon
         what = f"{table.origin}: no rows (no window of {need} rows in {split or 'the series'})"
         raise InputError(what, "shorten length or horizon, or move the borders")
     values = series_TV.astype(np.float32)
-    past = Windows(values, starts, stated.length)
-    future = Windows(values, starts + stated.length, stated.horizon)
-    resolved = replace(spec, preprocess=replace(stated, borders=borders))
+    past, future = Windows(values, starts, length), Windows(values, starts + length, horizon)
+    resolved = replace(spec, preprocess=replace(stated, length=length, horizon=horizon, borders=borders))
     rows = np.arange(len(starts))
-    return Data(resolved, "forecast", {"series": past}, {"future": future}, rows, Padding({}))
+    return Data(resolved, "forecast", {"past_values": past}, {"future": future}, rows, Padding({}))
+
+
+def window(stated: SeriesPreprocess) -> tuple[int, int]:
+    """Rows of the past and of the future."""
+    return stated.length or SERIES_LENGTH, stated.horizon or SERIES_HORIZON
 
 
 def window_starts(rows: int, split: str, borders: tuple[int, ...], stated: SeriesPreprocess) -> "NDArray[Any]":
@@ -61,11 +66,13 @@ def window_starts(rows: int, split: str, borders: tuple[int, ...], stated: Serie
     import numpy as np
 
     begin, end = 0, rows
+    length, horizon = window(stated)
     if split:
         place = SPLITS.index(split)
-        begin = max(borders[place - 1] - stated.length, 0) if place else 0
+        begin = max(borders[place - 1] - length, 0) if place else 0
         end = borders[place]
-    return np.arange(begin, end - stated.length - stated.horizon + 1, stated.stride)
+    starts = np.arange(begin, end - length - horizon + 1, stated.stride)
+    return starts[: len(starts) - len(starts) % stated.drop_last] if stated.drop_last else starts
 
 
 def default_borders(table: Table, spec: DataSpec) -> tuple[int, int, int]:
@@ -98,6 +105,7 @@ def _standardise(table: Table, series_TV: "NDArray[Any]", train: int, names: tup
 
 
 def _check(stated: SeriesPreprocess) -> None:
-    for name in ("length", "horizon", "stride"):
-        if getattr(stated, name) < 1:
-            raise UsageError(f"{name} is {getattr(stated, name)}", "give at least 1")
+    for name in ("length", "horizon", "stride", "drop_last"):
+        value = getattr(stated, name)
+        if value is not None and value < 1:
+            raise UsageError(f"{name} is {value}", "give at least 1")

@@ -65,7 +65,7 @@ def tokenize(
         list(texts), list(second) if second else None, truncation=True, max_length=max_length, padding=False
     )
     columns: dict[str, Column] = {name: Ragged.of(encoded[name]) for name in encoded}
-    fill = {name: 0 for name in columns} | {"input_ids": _pad_id(inner)}
+    fill = {name: 0 for name in columns} | {"input_ids": pad_id(inner)}
     full = max_length if stated.padding == "max_length" else None
     resolved = replace(spec, preprocess=replace(stated, max_length=max_length))
     notes = _cut(encoded, max_length, len(texts))
@@ -92,7 +92,7 @@ def _check(stated: TextPreprocess) -> None:
         raise UsageError(f"max_length is {stated.max_length}", "give at least 1")
 
 
-def _pad_id(inner: Any) -> int:
+def pad_id(inner: Any) -> int:
     """The padding id; any id serves where the tokenizer has none, since padding is masked."""
     return int(next((i for i in (inner.pad_token_id, inner.eos_token_id) if i is not None), 0))
 

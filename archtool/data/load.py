@@ -5,6 +5,7 @@ from pathlib import Path
 
 from archtool.data.dataset import Data
 from archtool.data.encode_images import encode_images, read_processor
+from archtool.data.encode_pairs import encode_pairs
 from archtool.data.encode_series import encode_series
 from archtool.data.encode_text import encode_classification, encode_similarity
 from archtool.data.encode_tokens import encode_tokens
@@ -41,7 +42,7 @@ def load_data(spec: DataSpec, model_folder: Path | None = None) -> Data:
         return _limited(_not_empty(data, spec), spec)
     if not isinstance(raw, Table):
         raise _mismatch(raw, spec)
-    encode = encode_similarity if spec.task == "similarity" else encode_classification
+    encode = {"similarity": encode_similarity, "translation": encode_pairs}.get(spec.task, encode_classification)
     return encode(_rows_of(raw, reading, spec), spec, model_folder)
 
 
@@ -57,6 +58,8 @@ def infer_task(raw: Raw, spec: DataSpec) -> str:
     if isinstance(raw, Text):
         return "lm"
     mapping = dict(spec.columns)
+    if raw.find("source", mapping) and raw.find("target", mapping):
+        return "translation"
     scored, labelled = raw.find("score", mapping), raw.find("label", mapping)
     if raw.find("sentence1", mapping) and raw.find("sentence2", mapping) and scored and scored != labelled:
         return "similarity"

@@ -23,6 +23,8 @@ ALIASES: Mapping[str, tuple[str, ...]] = {
     "sentence1": ("sentence1", "text1", "sentence_a", "premise"),
     "sentence2": ("sentence2", "text2", "sentence_b"),
     "score": ("score", "similarity_score", "similarity", "label"),
+    "source": ("source", "src"),
+    "target": ("target", "tgt", "translation"),
     "image": ("image", "img", "pixel_values"),
     "date": ("date", "datetime", "timestamp", "time"),
 }

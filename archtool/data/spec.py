@@ -13,7 +13,7 @@ from typing import Any
 from archtool.errors import RecipeError, UsageError
 
 SPLITS = ("train", "val", "test")
-TASKS = ("image-classification", "text-classification", "similarity", "lm", "forecast")
+TASKS = ("image-classification", "text-classification", "similarity", "lm", "translation", "forecast")
 
 
 @dataclass(frozen=True)
@@ -68,28 +68,49 @@ class TokenPreprocess:
 
 
 @dataclass(frozen=True)
+class PairPreprocess:
+    """Source and target texts to token ids for an encoder-decoder.
+
+    ``tokenizer`` is ``model`` (the model's own folder) or another folder. ``max_length`` counts special tokens and
+    holds for both sides; None asks the folder. ``prefix`` stands before each source (T5: ``"translate English to
+    German: "``). ``start`` is the id that decoding starts with; None asks the folder.
+    """
+
+    tokenizer: str = "model"
+    max_length: int | None = None
+    prefix: str = ""
+    start: int | None = None
+
+
+@dataclass(frozen=True)
 class SeriesPreprocess:
     """A multivariate series to (past ``length``, next ``horizon``) windows, one every ``stride`` rows.
 
-    ``borders`` are the ends (row numbers) of train, val and test; empty means the customary ones of the
-    ETT files, else the fractions of the spec. ``standardise`` uses the train rows' mean and population
-    standard deviation. The windows of val and test may look back across their border.
+    Without ``length`` and ``horizon`` they are the model's; where there is none, `SERIES_LENGTH` and
+    `SERIES_HORIZON`. ``borders`` are the ends (row numbers) of train, val and test; empty means the customary ones
+    of the ETT files, else the fractions of the spec. ``standardise`` uses the train rows' mean and population
+    standard deviation. The windows of val and test may look back across their border. ``drop_last`` leaves out the
+    windows behind the last whole batch of this many, as published results on these sets often do.
     """
 
-    length: int = 336
-    horizon: int = 96
+    length: int | None = None
+    horizon: int | None = None
     stride: int = 1
     borders: tuple[int, ...] = ()
     standardise: bool = True
+    drop_last: int | None = None
 
 
-Preprocess = TextPreprocess | ImagePreprocess | TokenPreprocess | SeriesPreprocess
+SERIES_LENGTH, SERIES_HORIZON = 336, 96
+
+Preprocess = TextPreprocess | ImagePreprocess | TokenPreprocess | PairPreprocess | SeriesPreprocess
 
 PREPROCESS: Mapping[str, type[Preprocess]] = {
     "image-classification": ImagePreprocess,
     "text-classification": TextPreprocess,
     "similarity": TextPreprocess,
     "lm": TokenPreprocess,
+    "translation": PairPreprocess,
     "forecast": SeriesPreprocess,
 }
 

@@ -16,21 +16,32 @@ if TYPE_CHECKING:
 
 def check_inputs(architecture: "Architecture", inputs: "Mapping[str, Tensor]") -> None:
     """`InputError` where a batch does not fit; names both sizes."""
-    if "input_ids" in inputs:
-        _check_ids(architecture, inputs["input_ids"])
+    for name in inputs:
+        if name.endswith("input_ids"):
+            _check_ids(architecture, inputs[name], _words(architecture, name))
     if "pixel_values" in inputs:
         _check_pixels(architecture, inputs["pixel_values"])
+    if "past_values" in inputs and "past_values" in architecture.inputs:
+        _check_series(architecture, inputs["past_values"])
 
 
-def _check_ids(architecture: "Architecture", ids_BT: "Tensor") -> None:
-    vocab = architecture.size.get("vocab")
+def _words(architecture: "Architecture", name: str) -> int | None:
+    """Entries of the vocabulary that an input of ids has."""
+    from archtool.ir.feeds import feeds
+
+    feed = feeds(architecture).get(name)
+    return feed.below if feed else None
+
+
+def _check_ids(architecture: "Architecture", ids_BT: "Tensor", vocab: int | None) -> None:
     if vocab is not None and ids_BT.numel() and not 0 <= int(ids_BT.min()) <= int(ids_BT.max()) < vocab:
         worst = int(ids_BT.max()) if int(ids_BT.max()) >= vocab else int(ids_BT.min())
         raise InputError(
             f"the data holds token {worst}; the model's vocabulary has {vocab} entries",
             "Use the model's own tokenizer (data.preprocess.tokenizer: model).",
         )
-    longest = int(architecture.fact.get("max_positions", 0)) if "positions" in architecture.size else 0
+    tables = "positions" in architecture.size or any(getattr(p.layer.op, "sinusoid", 0) for p in architecture.places)
+    longest = int(architecture.fact.get("max_positions", 0)) if tables else 0
     if longest and ids_BT.shape[1] > longest:
         raise InputError(
             f"the data has {ids_BT.shape[1]} tokens in one sequence; the model has {longest} positions",
@@ -48,4 +59,17 @@ def _check_pixels(architecture: "Architecture", pixels_BCHW: "Tensor") -> None:
             f"the model takes {' x '.join(map(str, wanted))}",
             f"--set data.task=image-classification --set data.preprocess.channels={wanted[0]} "
             f"--set 'data.preprocess.size=[{wanted[1]}, {wanted[2]}]'",
+        )
+
+
+def _check_series(architecture: "Architecture", past_BTV: "Tensor") -> None:
+    from archtool.ir.feeds import feeds, sample_shape
+
+    given = tuple(past_BTV.shape[1:])
+    wanted = sample_shape(architecture, feeds(architecture)["past_values"], given[0])
+    if wanted != given:
+        raise InputError(
+            f"a series of the data has {given[0]} rows and {given[1]} variables; the model takes {wanted[0]} and "
+            f"{wanted[1]}",
+            f"--set data.preprocess.length={wanted[0]}; choose the variables with --columns value1=A,value2=B.",
         )

@@ -25,6 +25,11 @@ class Pooling:
     normalize: bool = True
 
 
+def by_position(values: "Tensor") -> "Tensor":
+    """What leaves as an image, a row per cell: (B, C, H, W) → (B, H × W, C); other shapes pass."""
+    return values.flatten(2).transpose(1, 2) if values.ndim == 4 else values
+
+
 def pool(outputs: "Mapping[str, Tensor]", mask_BT: "Tensor | None", pooling: Pooling) -> "Tensor":
     """Embeddings (B, D) float32 from a model's outputs; a missing output is an `InputError`."""
     import torch
@@ -34,7 +39,7 @@ def pool(outputs: "Mapping[str, Tensor]", mask_BT: "Tensor | None", pooling: Poo
     if needed not in outputs:
         have = ", ".join(outputs)
         raise InputError(f"the model gives {have}; {pooling.mode} pooling needs {needed}", "choose another task")
-    states = outputs[needed].float()
+    states = by_position(outputs[needed]).float()
     if pooling.mode != "pooled":
         if mask_BT is None:
             mask_BT = torch.ones(states.shape[:2], dtype=torch.bool, device=states.device)

@@ -76,7 +76,7 @@ def _info(name: str, summary: str, metrics: Mapping[str, bool | None], data: tup
     return TaskInfo(name, summary, data or (name,), metrics, f"archtool.evaluate.tasks.{module}:run")
 
 
-_ALL = ("image-classification", "text-classification", "similarity", "lm", "forecast")
+_ALL = ("image-classification", "text-classification", "similarity", "lm", "translation", "forecast")
 
 TASKS: Mapping[str, TaskInfo] = {
     info.name: info
@@ -96,6 +96,11 @@ TASKS: Mapping[str, TaskInfo] = {
             "lm",
             "cross entropy in nats per token, perplexity",
             {"loss": False, "perplexity": False, "tokens": None},
+        ),
+        _info(
+            "translation",
+            "cross entropy per target token; greedy output: share that is the target, character error rate",
+            {"loss": False, "exact_match": True, "cer": False, "tokens": None},
         ),
         _info("forecast", "errors of the forecast, in the data's scale", {"mse": False, "mae": False}),
         _info(

@@ -52,3 +52,13 @@ def f1_score(labels_N: "NDArray[Any]", predicted_N: "NDArray[Any]", classes: int
         total = int((labels_N == name).sum() + (predicted_N == name).sum())
         scores.append(2 * hit / total if total else 0.0)
     return float(np.mean(scores))
+
+
+def edit_distance(a: str, b: str) -> int:
+    """Fewest insertions, deletions and substitutions of characters from ``a`` to ``b`` (Levenshtein 1966)."""
+    row = list(range(len(b) + 1))
+    for i, left in enumerate(a, 1):
+        before, row[0] = row[0], i
+        for j, right in enumerate(b, 1):
+            before, row[j] = row[j], min(row[j] + 1, row[j - 1] + 1, before + (left != right))
+    return row[-1]

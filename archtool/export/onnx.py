@@ -27,11 +27,16 @@ EXTERNAL_DATA_BYTES = 2_000_000_000
 """Weights above this size go to ``<name>.onnx.data``: a protobuf file ends at 2^31 - 1 bytes."""
 
 _LENGTH_INPUTS = ("input_ids", "attention_mask", "token_type_ids", "position_ids", "series")
+_DECODER_INPUTS = ("decoder_input_ids", "decoder_attention_mask")
 
 
 def default_dynamic(names: Mapping[str, Any]) -> dict[str, dict[int, str]]:
-    """The axes that vary between calls: ``batch`` for every input, ``length`` for token and series inputs."""
-    return {name: {0: "batch", 1: "length"} if name in _LENGTH_INPUTS else {0: "batch"} for name in names}
+    """The axes that vary between calls: ``batch`` for every input, ``length`` for token and series inputs.
+
+    What a decoder reads has a length of its own, ``decoder_length``.
+    """
+    lengths = dict.fromkeys(_LENGTH_INPUTS, "length") | dict.fromkeys(_DECODER_INPUTS, "decoder_length")
+    return {name: {0: "batch", 1: lengths[name]} if name in lengths else {0: "batch"} for name in names}
 
 
 def export_onnx(

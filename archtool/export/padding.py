@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
+NO_LAYER = Layer("")
+
+
 @dataclass(frozen=True)
 class Padded:
     """A tensor whose entries stand at ``places`` of a larger one that is zero (gains: one) elsewhere."""
@@ -59,7 +62,7 @@ def padded(checkpoint: Checkpoint, target: Architecture) -> Checkpoint:
     weights: dict[str, Lazy] = {}
     for storage, spec in stored(target).items():
         base = checkpoint.tensor(before[storage]) if storage in before else None
-        weights[storage] = _padded(base, spec, target, chosen, _dtype(checkpoint))
+        weights[storage] = _padded(storage, base, spec, target, chosen, _dtype(checkpoint))
     return Checkpoint(target, type(checkpoint.plan)(), weights, checkpoint.source)
 
 
@@ -108,12 +111,12 @@ def _pairs(axis: str, kept: tuple, kv: str, target: Architecture) -> Selection:
 
 
 def _padded(
-    base: Lazy | None, spec: TensorSpec, target: Architecture, chosen: Mapping[str, Selection], dtype: str
+    name: str, base: Lazy | None, spec: TensorSpec, target: Architecture, chosen: Mapping[str, Selection], dtype: str
 ) -> Lazy:
     wanted = shape(spec, target)
     fill = 1.0 if spec.init == "ones" else 0.0
     if base is None:
-        return Padded(None, wanted, (), fill, dtype)
+        return Padded(None, wanted, (), 0.0 if name.endswith(".scale") else fill, dtype)
     places = tuple(tuple(_places(d, target, chosen)) for d in spec.dims)
     if all(p == tuple(range(n)) for p, n in zip(places, wanted, strict=True)):
         return base
@@ -134,28 +137,44 @@ def _check(arch: Architecture, target: Architecture) -> None:
     shared = sorted(axis for axis in local if axis.count(".") < 2)
     if shared:
         raise DialectRefused(f"{shared[0]} is a stream; zeros in it would change norms")
+    bare = {p.key for p in target.places if p.layer.op and not p.layer.scale and not p.layer.op.parts(p.site)}
     for mine, theirs in zip(arch.blocks, target.blocks, strict=True):
-        for problem in _block_problems(mine, theirs, local):
+        for problem in _block_problems(mine, theirs, local, bare):
             raise DialectRefused(f"block {theirs.name}: {problem}")
 
 
-def _block_problems(mine: Block, theirs: Block, padded_axes: set[str]) -> Iterator[str]:
+def _block_problems(mine: Block, theirs: Block, padded_axes: set[str], bare: set[str]) -> Iterator[str]:
     there = {layer.name: layer for layer in mine.layers}
     extra = [name for name in there if name not in {layer.name for layer in theirs.layers}]
     if extra:
         yield f"the class has no layer {extra[0]}"
+    branches = _missing_branches(theirs, there)
     for layer in theirs.layers:
         now = there.get(layer.name)
         if now is None or (now.op is None and layer.op is not None):
-            yield from _missing_problems(now, layer)
+            if layer.name not in branches:
+                yield from _missing_problems(now, layer, f"{theirs.name}.{layer.name}" in bare)
         elif _comparable(now) != _comparable(layer):
             yield f"layer {layer.name} is not what the class computes"
         elif isinstance(now.op, Attention) and now.op.qk_norm and _resized(f"{mine.name}.{layer.name}", padded_axes):
             yield f"layer {layer.name} norms its heads; zeros in them would change the norm"
 
 
-def _missing_problems(now: Layer | None, layer: Layer) -> Iterator[str]:
+def _missing_branches(theirs: Block, there: Mapping[str, Layer]) -> frozenset[str]:
+    """Names of the layers inside of residual branches that are missing as a whole."""
+    names = [layer.name for layer in theirs.layers]
+    spans = (
+        names[names.index(layer.since) : names.index(layer.name)]
+        for layer in theirs.layers
+        if layer.since and there.get(layer.name, NO_LAYER).op is None
+    )
+    return frozenset(name for span in spans for name in span)
+
+
+def _missing_problems(now: Layer | None, layer: Layer, bare: bool) -> Iterator[str]:
     """A layer that comes back with zero weights must leave the stream as it is."""
+    if bare:
+        yield f"layer {layer.name} is missing and has no weight that could be zero"
     if not layer.residual:
         yield f"layer {layer.name} is missing and has no residual"
     elif layer.post and (now is None or now.post != layer.post):

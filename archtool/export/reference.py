@@ -14,17 +14,18 @@ if TYPE_CHECKING:
 
 TOKENS = 12
 PADDED = 4
+SHORTER = 3
 
 
 def reference_inputs(arch: Architecture, seed: int = 0) -> dict[str, Tensor]:
-    """Two samples by input name; of text, the second ends in padding (with its attention mask)."""
+    """Two samples by input name; of text, the second ends in padding (with its mask); a decoder has fewer tokens."""
     import torch
 
     generator = torch.Generator().manual_seed(seed)
-    tokens = max(2, min(TOKENS, int(arch.fact.get("max_positions", TOKENS))))
+    tokens = max(2 + SHORTER * (len(arch.inputs) > 1), min(TOKENS, int(arch.fact.get("max_positions", TOKENS))))
     made: dict[str, Tensor] = {}
     for name, feed in feeds(arch).items():
-        shape = (2, *sample_shape(arch, feed, tokens))
+        shape = (2, *sample_shape(arch, feed, tokens - SHORTER * name.startswith("decoder_")))
         if not feed.below:
             made[name] = torch.randn(shape, generator=generator)
             continue

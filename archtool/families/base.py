@@ -21,6 +21,7 @@ class Family(Protocol):
     ``read`` takes a configuration and the file's tensor shapes (names tell prefixes and heads); ``write`` is
     its inverse: the configuration of an architecture, laid over ``base`` (the original configuration, or {}).
     ``names`` is the one name table. ``carried`` are file tensors that no computation uses and that travel along.
+    A family of configurations without a ``model_type`` knows them by a method ``detects(config, shapes)``.
     """
 
     name: str

@@ -28,12 +28,11 @@ def model_types() -> dict[str, str]:
 
 
 def family_for(config: Mapping[str, Any], shapes: Shapes) -> Family:
-    """The family that reads a configuration, by its ``model_type`` (timm's files name an architecture instead)."""
-    from archtool.families.timm_vit import TimmVit
-
+    """The family that reads a configuration: one that detects it as its own, else by its ``model_type``."""
     kind = config.get("model_type")
-    if TimmVit().detects(config, shapes):
-        return family_named("timm_vit")
+    for family in map(family_named, entries("families")):
+        if getattr(family, "detects", None) and family.detects(config, shapes):  # type: ignore[attr-defined]
+            return family
     known = model_types()
     if kind in known:
         return family_named(known[str(kind)])

@@ -37,6 +37,7 @@ class Node:
         transpose: the file holds the matrix as (in, out); never on a stack, whose items say it.
         lead: leading dimensions of size 1 in the file.
         rotary: row order of a query or key projection where it is not the family's.
+        columns: (outer, inner) of the file's columns where the family's are (inner, outer); empty: alike.
     """
 
     kind: Literal["one", "fuse", "stack"]
@@ -45,6 +46,7 @@ class Node:
     transpose: bool = False
     lead: int = 0
     rotary: Rotary | None = None
+    columns: tuple[int, ...] = ()
 
     def names(self) -> Iterator[str]:
         """The family's tensors in it, in order."""
@@ -58,10 +60,11 @@ class Node:
 class Step:
     """One step from a file tensor to a tensor of the family.
 
-    ``squeeze (n)``, ``index (i)``, ``rows (first, stop)``, ``transpose ()`` or ``rotary (head, outer, inner)``.
+    ``squeeze (n)``, ``index (i)``, ``rows (first, stop)``, ``transpose ()``, ``rotary (head, outer, inner)`` or
+    ``columns (outer, inner)``.
     """
 
-    kind: Literal["squeeze", "index", "rows", "transpose", "rotary"]
+    kind: Literal["squeeze", "index", "rows", "transpose", "rotary", "columns"]
     numbers: tuple[int, ...] = ()
 
 
@@ -69,6 +72,8 @@ def file_shape(node: Node, shapes: Mapping[str, Shape]) -> Shape:
     """Shape of the file tensor from the shapes of its tensors; ValueError says what does not fit together."""
     if node.kind == "one":
         shape = shapes[node.name]
+        if node.columns and (len(shape) != 2 or prod(node.columns) != shape[1]):
+            raise ValueError(f"columns {list(node.columns)} are not those of {list(shape)}")
     else:
         inner = [file_shape(part, shapes) for part in node.parts]
         shape = _stacked(inner) if node.kind == "stack" else _fused(inner)
@@ -99,7 +104,8 @@ def unfold(node: Node, shapes: Mapping[str, Shape], before: tuple[Step, ...] = (
     steps = (*before, *squeezed, *((Step("transpose"),) if node.transpose else ()))
     if node.kind == "one":
         turned = [Step("rotary", (r.head, r.outer, r.inner)) for r in [node.rotary] if r]
-        yield node.name, [*steps, *turned]
+        ordered = [Step("columns", node.columns)] if node.columns else []
+        yield node.name, [*steps, *turned, *ordered]
     first = 0
     for index, part in enumerate(node.parts):
         if node.kind == "stack":

@@ -7,6 +7,8 @@ sandwich norms, macaron blocks and parallel branches are all said with the same 
     post-norm     Layer(op, post=norm)                   norm(x + op(x))
     Gemma-2       Layer(op, pre=norm, branch=norm)       x + norm(op(norm(x)))
     parallel      second layer with source="block"       x + f(x) + g(x)
+    one branch    first layer with residual=False,       x + g(norm(f(x)))
+    of several    last Layer(g, pre=norm, since="f")
 
 Stems and heads are blocks without a residual. Sizes live in one table, by axis name.
 """
@@ -46,6 +48,8 @@ class Layer:
         op: the operator, or None for a layer that only normalises.
         pre / branch / post: norms before the operator, on its output, and after the residual sum.
         residual: add the layer's input to its output.
+        since: the layer of this block whose input the residual adds, where a branch has several layers: they are
+            one residual layer, and dropped as one. ``""``: this layer's own input.
         scale: a learned gain per channel on the branch (LayerScale).
         source: ``"previous"`` layer, or ``"block"`` for a branch parallel to the one before: its operator
             reads what the previous layer read, and its output is added to what the previous layer gave.
@@ -61,6 +65,7 @@ class Layer:
     scale: bool = False
     source: str = "previous"
     reads: tuple[str, ...] = ()
+    since: str = ""
 
     def norms(self, entering: Dim, leaving: Dim) -> Iterator[Part]:
         """The norms and gains of this layer as parts."""
@@ -159,12 +164,13 @@ class Architecture:
 
 @dataclass(frozen=True)
 class Place:
-    """One layer where it stands: its block, its site and the dimension that leaves it."""
+    """One layer where it stands: its block, its site, the dimension that leaves it, and the one its residual adds."""
 
     block: Block
     layer: Layer
     site: Site
     leaving: Dim
+    added: Dim | None = None
 
     @property
     def name(self) -> str:
@@ -188,14 +194,16 @@ def _places(arch: Architecture) -> Iterator[Place]:
     leaving: dict[str, tuple[Dim, ...]] = dict.fromkeys(arch.inputs, ())
     for block, entering in entries(arch.blocks, arch.inputs):
         streams = tuple(d for name in entering for d in leaving[name])
-        entered = streams
+        entered, starts = streams, {}
         for layer in block.layers:
+            starts[layer.name] = streams
             source = entered if layer.source == "block" else streams
+            added = starts.get(layer.since, ()) if layer.since else source
             beside = tuple(d for name in layer.reads for d in leaving[name])
             site = Site(f"{block.owner}.{layer.name}", (*source, *beside), arch.size)
             out = layer.op.out(site) if layer.op else source[0]
-            yield Place(block, layer, site, out)
-            entered, streams = source, (out,)
+            yield Place(block, layer, site, out, added[0] if added and layer.residual else None)
+            entered, streams = added if layer.since else source, (out,)
         leaving[block.name] = streams
 
 

@@ -7,13 +7,13 @@ leaves (scales and zero points included), without file headers.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from archtool.ir.architecture import Architecture, Place, place_flows
 from archtool.ir.encodings import BITS, Dense, EncodingPlan
 from archtool.ir.feeds import DEFAULT_LENGTH, entering
-from archtool.ir.operator import linear_macs
+from archtool.ir.operator import Flow, linear_macs
 from archtool.ir.parts import Kind
 from archtool.ir.table import shape, stored
 
@@ -66,10 +66,11 @@ class LayerCost:
 
 def layer_costs(arch: Architecture, length: int = DEFAULT_LENGTH) -> Iterator[LayerCost]:
     """Costs layer by layer, in execution order; ``length`` stands for every extent that is free."""
-    for place, flow in zip(arch.places, place_flows(arch, entering(arch, length)), strict=True):
+    flows = place_flows(arch, entering(arch, length))
+    for place, flow, held in zip(arch.places, flows, _held(arch, flows), strict=True):
         op, site = place.layer.op, place.site
         widths = (d.size(arch.size) for d in site.inputs)
-        streams = sum(width * each.tokens for width, each in zip(widths, (flow, *flow.beside), strict=False))
+        streams = held + sum(width * each.tokens for width, each in zip(widths, (flow, *flow.beside), strict=False))
         if op is None:
             yield LayerCost(place, 0, 2 * streams, 0)
             continue
@@ -77,6 +78,17 @@ def layer_costs(arch: Architecture, length: int = DEFAULT_LENGTH) -> Iterator[La
         alive = streams + leaving + op.activation_elements(site, flow)
         macs = linear_macs(op, site, flow) + op.mixing_macs(site, flow)
         yield LayerCost(place, macs, alive, op.state_elements(site, flow))
+
+
+def _held(arch: Architecture, flows: Sequence[Flow]) -> list[int]:
+    """Elements that each place keeps alive for a residual that began before it."""
+    held, index = [0] * len(flows), {place.key: i for i, place in enumerate(arch.places)}
+    for end, place in enumerate(arch.places):
+        if place.layer.since and place.added:
+            start = index[f"{place.block.name}.{place.layer.since}"]
+            for i in range(start + 1, end + 1):
+                held[i] += place.added.size(arch.size) * flows[start].tokens
+    return held
 
 
 def parameters(arch: Architecture) -> int:

@@ -11,11 +11,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from archtool.errors import InputError
-from archtool.ir.architecture import Architecture, Block, Layer, Place
+from archtool.ir.architecture import Architecture, Block, Layer, Place, place_flows
 from archtool.ir.axes import Dim, Selection, Selections, kept_indices
 from archtool.ir.encodings import Encoding, EncodingPlan
+from archtool.ir.feeds import entering as fed
 from archtool.ir.fold import Folding, folded, folding
-from archtool.ir.operator import Flow
 from archtool.ir.table import Claim, claims, stored
 
 
@@ -197,6 +197,8 @@ def _selected_layer(owner: str, layer: Layer, selections: Selections) -> Layer:
         chosen = selections.get(f"{owner}.{layer.name}.{local}")
         if chosen:
             op = op.selected(local, chosen.keep, chosen.per)
+    for axis, chosen in selections.items():
+        op = op.followed(axis, chosen.keep)
     return layer if op is layer.op else replace(layer, op=op)
 
 
@@ -290,10 +292,34 @@ def _drop_layer(arch: Architecture, what: Drop) -> Architecture:
     layer = next((item for item in block.layers if item.name == what.layer), None)
     if layer is None or not layer.residual:
         raise RefusedEdit(f"{what.block}.{what.layer} is not a residual layer", "Only residual layers can be dropped.")
-    left = () if layer.post is None else (Layer(layer.name, None, post=layer.post, residual=False),)
-    layers = tuple(kept for item in block.layers for kept in (left if item is layer else (item,)))
-    blocks = tuple(replace(b, layers=layers) if b.name == block.name else b for b in arch.blocks)
+    layers = _without_branch(block, layer)
+    if not layers:
+        return _drop_block(arch, block.name)
+    blocks = tuple(replace(b, layers=layers) if b is block else b for b in arch.blocks)
     return _without_unused(replace(arch, blocks=blocks), f"{what.block}.{what.layer}")
+
+
+def _without_branch(block: Block, last: Layer) -> tuple[Layer, ...]:
+    """The layers without the branch that ends with ``last`` (its post-norm stays)."""
+    names = [layer.name for layer in block.layers]
+    end = names.index(last.name)
+    branch = names[names.index(last.since or last.name) : end + 1]
+    left = () if last.post is None else (Layer(last.name, None, post=last.post, residual=False),)
+    first, *inner = branch
+    follower = last.name if left else "".join(names[end + 1 : end + 2])
+    kept: list[Layer] = []
+    for layer in block.layers:
+        if layer.name not in branch:
+            if layer.since in inner:
+                raise RefusedEdit(
+                    f"{block.name}.{layer.name} adds what enters {layer.since}, a layer inside of {last.name}'s branch",
+                    f"Drop {layer.name} before.",
+                )
+            since = follower if layer.since == first else layer.since
+            kept.append(replace(layer, since="" if since == layer.name else since))
+        elif layer is last:
+            kept.extend(left)
+    return tuple(kept)
 
 
 def _drop_block(arch: Architecture, name: str) -> Architecture:
@@ -303,7 +329,7 @@ def _drop_block(arch: Architecture, name: str) -> Architecture:
     places = [p for p in arch.places if p.block is block]
     if len(entering) != 1 or not places or places[0].site.inputs[:1] != (places[-1].leaving,):
         raise RefusedEdit(f"block {name} does not leave what enters it, so it cannot be dropped", "")
-    if _changes_flow(places):
+    if _changes_flow(arch, places):
         raise RefusedEdit(f"block {name} changes the number of tokens, so it cannot be dropped", "")
     if any(b.share == name for b in arch.blocks):
         raise RefusedEdit(f"block {name} owns tensors that other blocks share", "Drop a block that shares instead.")
@@ -324,11 +350,13 @@ def _rewired(block: Block, inputs: tuple[str, ...], gone: str, instead: str) -> 
     return replace(block, inputs=named(inputs), layers=layers)
 
 
-def _changes_flow(places: Sequence[Place]) -> bool:
-    entering = flow = Flow(64 * 64, (64, 64))
+def _changes_flow(arch: Architecture, places: Sequence[Place]) -> bool:
+    """Whether other tokens, or other sequences of them, leave than enter."""
+    flows = dict(zip((p.key for p in arch.places), place_flows(arch, fed(arch)), strict=True))
+    entering = flow = replace(flows[places[0].key], beside=())
     for place in places:
         if place.layer.op and place.layer.source == "previous":
-            flow = place.layer.op.out_flow(place.site, flow)
+            flow = replace(place.layer.op.out_flow(place.site, flows[place.key]), beside=())
     return flow != entering
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from archtool.errors import InputError
-from archtool.ir.architecture import Architecture, roots
+from archtool.ir.architecture import Architecture, place_flows, roots
 from archtool.ir.operator import Feed, Flow, feed_flow
 
 LENGTH = "length"
@@ -34,6 +34,14 @@ def entering(arch: Architecture, length: int = DEFAULT_LENGTH) -> Mapping[str, F
     if missing:
         raise InputError(f"no operator says what the input {missing[0]!r} holds", "Give its stem a feeds method.")
     return {name: feed_flow(sample_shape(arch, found[name], length)) for name in arch.inputs}
+
+
+def leaving(arch: Architecture, output: str, length: int = DEFAULT_LENGTH) -> Flow:
+    """The flow of an output of the graph."""
+    block = dict(arch.outputs)[output]
+    along = zip(arch.places, place_flows(arch, entering(arch, length)), strict=True)
+    place, flow = [(place, flow) for place, flow in along if place.block.name == block][-1]
+    return place.layer.op.out_flow(place.site, flow) if place.layer.op else flow
 
 
 def is_free(arch: Architecture, feed: Feed) -> bool:

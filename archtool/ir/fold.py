@@ -79,10 +79,10 @@ def _takers(place: Place, norm: Norm) -> tuple[tuple[Part, ...], bool]:
     assert op is not None
     parts = {part.name: part for part in op.parts(place.site)}
     direct = norm.name == "post" and not (layer.branch or layer.scale)
-    before = op.before("branch" if direct else norm.name) if norm.kind == "batch" else ""
+    before = op.feeder("branch" if direct else norm.name) if norm.kind == "batch" else ""
     if before:
         return (parts[before],), False
-    after = () if layer.reads or norm.name in ("branch", "post") else op.after(norm.name)
+    after = () if layer.reads or norm.name in ("branch", "post") else op.readers(norm.name)
     return tuple(parts[name] for name in after), True
 
 

@@ -162,19 +162,23 @@ class Operator:
         """This operator after a selection on a local axis; default: unchanged (sizes live elsewhere)."""
         return self
 
+    def followed(self, axis: str, keep: Any) -> Operator:
+        """This operator after a selection on an axis that it uses and does not own (full name: a stream's width)."""
+        return self
+
     def refuses(self, axis: str, keep: Any) -> str:
         """Why this operator does not take a selection of ``axis`` (full name); empty if it does."""
         return ""
 
-    def before(self, norm: str) -> str:
+    def feeder(self, norm: str) -> str:
         """The linear part or convolution whose result enters a norm as it is; empty if none does.
 
         ``norm`` is the layer's ``"branch"`` or a norm of the operator's own, which then is a setting of that name.
         """
         return ""
 
-    def after(self, norm: str) -> tuple[str, ...]:
-        """The linear parts that alone read what leaves a norm (as `before`, or ``"pre"``); empty if others read it."""
+    def readers(self, norm: str) -> tuple[str, ...]:
+        """The linear parts that alone read what leaves a norm (as `feeder`, or ``"pre"``); empty if others read it."""
         return ()
 
     def with_bias(self, parts: Sequence[str]) -> Operator:

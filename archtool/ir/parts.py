@@ -40,7 +40,7 @@ class TensorSpec:
         dims: one `Dim` per tensor dimension.
         roles: one `Role` per tensor dimension.
         kind: parameter, buffer or derived.
-        init: ``"normal"``, ``"zeros"`` or ``"ones"``: the value before training.
+        init: ``"normal"``, ``"zeros"``, ``"ones"``, ...: the value before training (`model.initial` has the kinds).
         storage: full name of the tensor that holds the values (differs from ``name`` when tied).
         encodable: whether its module computes with an encoded form.
     """
@@ -89,10 +89,12 @@ class Table(Part):
     rows: Dim
     width: Dim
     scale: float = 1.0
+    tie: str = ""
 
     def tensors(self) -> tuple[TensorSpec, ...]:
         """Weight (rows, width)."""
-        return (TensorSpec("weight", (self.rows, self.width), (Role.INDEX, Role.PRODUCES), encodable=True),)
+        dims, roles = (self.rows, self.width), (Role.INDEX, Role.PRODUCES)
+        return (TensorSpec("weight", dims, roles, storage=_tied(self.tie), encodable=True),)
 
 
 @dataclass(frozen=True)
@@ -170,8 +172,9 @@ class Vector(Part):
 
 @dataclass(frozen=True)
 class Norm(Part):
-    """A norm on ``width``: LayerNorm (``kind="layer"``), RMSNorm (``"rms"``), BatchNorm (``"batch"``) or
-    GroupNorm of one group (``"group"``: statistics over all tokens and channels).
+    """A norm on ``width``: LayerNorm (``kind="layer"``), RMSNorm (``"rms"``), BatchNorm (``"batch"``),
+    GroupNorm of one group (``"group"``: statistics over all tokens and channels) or global response normalisation
+    (``"grn"``, Woo et al. 2023: each channel's norm over the tokens, relative to the mean of all channels').
 
     ``offset`` is added to the stored gain (Gemma stores gain - 1). BatchNorm keeps its running statistics as
     buffers, one entry per channel. Without ``gain`` the norm has no tensors (adaptive norms bring their own).
@@ -205,19 +208,24 @@ class Witness(Part):
     """A tensor without entries whose leading dimensions are axes, so that a module can read their sizes.
 
     A weight matrix does not tell heads from head dimensions; this does, and it is sliced with the rest,
-    so that one module serves all widths.
+    so that one module serves all widths. ``tie`` names a witness of another place (``"b0.attn.scores"``): the axes
+    of both belong together, and a selection must keep the same entries at both.
     """
 
     dims: tuple[Dim, ...]
+    tie: str = ""
 
     def tensors(self) -> tuple[TensorSpec, ...]:
         """A derived tensor of shape (axes..., 0)."""
         roles = (Role.ELEMENTWISE,) * (len(self.dims) + 1)
-        return (TensorSpec("", (*self.dims, dim(0)), roles, Kind.DERIVED, "zeros"),)
+        return (TensorSpec("", (*self.dims, dim(0)), roles, Kind.DERIVED, "zeros", self.tie),)
 
 
 class Source(Hashable, Protocol):
-    """Where a constant comes from: frozen settings that compute it."""
+    """Where a constant comes from: frozen settings that compute it.
+
+    A source with a ``kind`` of its own travels with exported code as a formula, others as numbers.
+    """
 
     def values(self) -> Any:
         """The constant as a torch tensor."""

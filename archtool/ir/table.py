@@ -67,3 +67,17 @@ def axes(arch: Architecture) -> tuple[str, ...]:
         for dimension in claim.spec.dims:
             seen.update(dict.fromkeys(dimension.axes()))
     return tuple(seen)
+
+
+def alike(arch: Architecture) -> Mapping[str, tuple[str, ...]]:
+    """Axis → all axes, itself among them, that a shared tensor demands to be cut like it; absent: it is free."""
+    groups: dict[str, tuple[str, ...]] = {}
+    first: dict[str, Claim] = {}
+    for claim in claims(arch):
+        owner = first.setdefault(claim.spec.storage, claim)
+        for theirs, mine in zip(owner.spec.dims, claim.spec.dims, strict=True):
+            for a, b in zip(theirs.axes(), mine.axes(), strict=False):
+                if a != b:
+                    merged = tuple(dict.fromkeys((*groups.get(a, (a,)), *groups.get(b, (b,)))))
+                    groups.update(dict.fromkeys(merged, merged))
+    return groups

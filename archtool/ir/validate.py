@@ -40,9 +40,15 @@ def _check_block(arch: Architecture, block: Block, i: int) -> None:
             )
     if block.share and (block.share not in arch.index or arch.block(block.share).share):
         raise InputError(f"block {block.name!r} shares {block.share!r}, which owns no tensors", "Name the owner.")
-    repeated = [name for name, n in Counter(layer.name for layer in block.layers).items() if n > 1]
-    if repeated or not block.layers:
+    names = [layer.name for layer in block.layers]
+    if len(set(names)) < len(names) or not names:
         raise InputError(f"block {block.name!r}: layers must be there and have distinct names", "Rename the layers.")
+    for at, layer in enumerate(block.layers):
+        if layer.since and (layer.since not in names[:at] or not layer.residual):
+            raise InputError(
+                f"block {block.name!r}: the residual of layer {layer.name!r} begins at {layer.since!r}",
+                "It begins at a layer before it, and is a residual.",
+            )
 
 
 def _check_sizes(arch: Architecture) -> None:
@@ -76,9 +82,8 @@ def _check_shared(arch: Architecture) -> None:
 
 def _check_streams(arch: Architecture) -> None:
     for place in arch.places:
-        entering = place.site.inputs
-        if place.layer.residual and (not entering or entering[0] != place.leaving):
-            came = str(entering[0]) if entering else "nothing"
+        if place.layer.residual and place.added != place.leaving:
+            came = str(place.added) if place.added else "nothing"
             raise InputError(
                 f"block {place.block.name!r}, layer {place.layer.name!r}: residual adds ({place.leaving}) to ({came})",
                 "A residual needs the same stream on both sides.",

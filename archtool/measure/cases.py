@@ -24,8 +24,8 @@ from archtool.measure.table import LatencyTable, ModelCase, OpCase
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-DEFAULT_AXES = ("kv", "hidden")
-"""Axes that a grid varies unless told otherwise: attention heads and feed-forward widths."""
+DEFAULT_AXES = ("kv", "hidden", "inner")
+"""Axes that a grid varies unless told otherwise: attention heads, feed-forward and other inner widths."""
 
 
 MOST_FIRST_COPIES = 8
@@ -113,7 +113,7 @@ def layer_case(arch: Architecture, layer: BodyLayer, sizes: Mapping[str, int], w
         import torch
 
         generator = torch.Generator().manual_seed(work.seed)
-        hidden_BTD = torch.randn((work.batch, layer.tokens, width), generator=generator)
+        hidden_BTD = torch.randn((work.batch * layer.sequences, layer.tokens, width), generator=generator)
         return {"hidden": hidden_BTD} | _extra(arch, layer, work)
 
     def copies(count: int) -> nn.Module:

@@ -35,8 +35,9 @@ class BodyLayer:
         signature: see the module.
         sizes: (axis, size) pairs: the layer's own axes by local name, the stream as `WIDTH`.
         place: where it stands.
-        tokens: tokens per sample that enter.
+        tokens: tokens of one sequence that enters.
         shared: axes of the architecture that it reads besides its own, with their sizes.
+        sequences: how many sequences a sample is cut into there.
     """
 
     signature: str
@@ -44,6 +45,7 @@ class BodyLayer:
     place: Place
     tokens: int
     shared: tuple[tuple[str, int], ...]
+    sequences: int = 1
 
     @property
     def stream(self) -> str:
@@ -73,38 +75,41 @@ def split(arch: Architecture, length: int) -> Split:
     body: list[BodyLayer] = []
     frame = arch
     for name, places in reversed(by_block.items()):
-        if not all(_stands_alone(place, flow) for place, flow in places):
+        if not all(_stands_alone(place) for place, _ in places):
             continue
         try:
             frame = drop(frame, Drop(name))
         except RefusedEdit:
             continue
-        body[:0] = [_body_layer(place, flow.tokens) for place, flow in places]
+        body[:0] = [_body_layer(place, flow) for place, flow in places]
     return Split(tuple(body), frame)
 
 
-def _stands_alone(place: Place, flow: Flow) -> bool:
-    """One sequence in, the same stream out, on one axis, with no tensor of another place and no need of a grid."""
+def _stands_alone(place: Place) -> bool:
+    """One stream in, the same stream out, on one axis, with a branch and tensors of its own, no need of a grid."""
     stream = place.site.inputs[0].factors if place.site.inputs else ()
     single = len(place.site.inputs) == 1 and len(stream) == 1 and isinstance(stream[0], str)
     tied = any(getattr(part, "tie", "") for part in place.parts)
-    plain = flow.sequences == 1 and not (place.layer.op and place.layer.op.on_grid)
-    return bool(place.block.stage) and single and plain and place.leaving == place.site.stream and not tied
+    plain = not (place.layer.op and place.layer.op.on_grid)
+    whole = not tied and not place.layer.since
+    return bool(place.block.stage) and single and plain and place.leaving == place.site.stream and whole
 
 
-def _body_layer(place: Place, tokens: int) -> BodyLayer:
+def _body_layer(place: Place, flow: Flow) -> BodyLayer:
     stream = place.site.stream
     axes = {axis for part in place.parts for spec in part.tensors() for d in spec.dims for axis in d.axes()}
     others = axes - set(stream.axes())
     local = {axis.removeprefix(f"{place.name}."): place.site.sizes[axis] for axis in others}
     shared = tuple(sorted((a, place.site.sizes[a]) for a in others if not a.startswith(f"{place.name}.")))
     sizes = {**local, WIDTH: stream.size(place.site.sizes)}
-    return BodyLayer(layer_signature(place.layer, tokens), tuple(sorted(sizes.items())), place, tokens, shared)
+    signature = layer_signature(place.layer, flow)
+    return BodyLayer(signature, tuple(sorted(sizes.items())), place, flow.length, shared, flow.sequences)
 
 
-def layer_signature(layer: Layer, tokens: int) -> str:
+def layer_signature(layer: Layer, flow: Flow) -> str:
     """All settings of a layer that decide its kernels."""
-    return f"{_describe(dataclasses.replace(layer, name='layer'))} tokens={tokens}"
+    many = f" sequences={flow.sequences}" if flow.sequences > 1 else ""
+    return f"{_describe(dataclasses.replace(layer, name='layer'))} tokens={flow.length}{many}"
 
 
 def frame_signature(frame: Architecture) -> str:

@@ -17,6 +17,7 @@ from archtool.ir.encodings import EncodingPlan
 from archtool.ir.parts import Kind, Part
 from archtool.ir.table import stored
 from archtool.model.context import Context, Graph, State
+from archtool.model.initial import initial
 from archtool.model.primitives import primitive
 
 
@@ -121,17 +122,21 @@ def walk(ctx: Context, module: Callable[[Any, Any], Any]) -> dict[str, Any]:
 
 
 def _run_block(block: Any, x: Any, left: Mapping[str, Any], ctx: Context, module: Callable[[Any, Any], Any]) -> Any:
-    entered = x
+    entered, starts = x, {layer.since: x for layer in block.layers}
     for layer in block.layers:
         ctx.place, ctx.reads = f"{block.name}.{layer.name}", layer.reads
+        if layer.name in starts:
+            starts[layer.name] = x
         source = entered if layer.source == "block" else x
         beside = tuple(left[name] for name in layer.reads)
-        x, entered = run_layer(module(block, layer), layer, source, x, ctx, beside), source
+        added = starts[layer.since] if layer.since else x
+        x = run_layer(module(block, layer), layer, source, added, ctx, beside)
+        entered = added if layer.since else source
     return x
 
 
 def run_layer(m: Any, layer: Layer, source: Any, x: Any, ctx: Context, beside: tuple[Any, ...] = ()) -> Tensor:
-    """One layer: norm, operator (with the streams of other blocks ``beside``), norm, gain, residual, norm."""
+    """One layer: norm, operator (with the streams of other blocks ``beside``), norm, gain, residual of ``x``, norm."""
     branch: Any = m.pre(source) if layer.pre else source
     if layer.op:
         branch = layer.op.forward(m, _with(branch, beside), ctx)
@@ -152,7 +157,7 @@ def build(architecture: Architecture, seed: int = 0, std: float = 0.02) -> Model
     model = Model(architecture)
     generator = torch.Generator().manual_seed(seed)
     values = {
-        name: _initial(spec.init, _shape_of(model, name), std, generator) for name, spec in stored(architecture).items()
+        name: initial(spec.init, _shape_of(model, name), std, generator) for name, spec in stored(architecture).items()
     }
     return with_values(model, values.__getitem__)
 
@@ -167,9 +172,3 @@ def with_values(model: Model, value: Callable[[str], Tensor]) -> Model:
 
 def _shape_of(model: Model, name: str) -> torch.Size:
     return model.get_parameter(name).shape if name in dict(model.named_parameters()) else model.get_buffer(name).shape
-
-
-def _initial(kind: str, shape: torch.Size, std: float, generator: torch.Generator) -> Tensor:
-    if kind == "normal":
-        return torch.empty(shape).normal_(0.0, std, generator=generator)
-    return torch.zeros(shape) if kind == "zeros" else torch.ones(shape)

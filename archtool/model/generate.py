@@ -1,6 +1,8 @@
-"""Greedy and sampled generation with the operators' own state (KV cache)."""
+"""Greedy and sampled generation with the operators' own state (KV cache); an encoder runs once."""
 
 from __future__ import annotations
+
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
@@ -18,14 +20,17 @@ def generate(
     stop: int | None = None,
     generator: torch.Generator | None = None,
     cache: bool = True,
+    given: Mapping[str, Tensor] | None = None,
 ) -> Tensor:
     """Continue ``ids_BT`` by up to ``steps`` tokens.
 
     Args:
+        ids_BT: what the graph's last input starts with (of an encoder-decoder, what decoding starts with).
         temperature: 0 for greedy; otherwise softmax sampling with ``generator``.
         stop: token id after which a row is finished and filled with it (in the prompt it has no meaning);
             generation ends when all rows are finished.
         cache: keep state between steps; False recomputes the whole sequence (the same tokens, slower).
+        given: the other inputs, with their masks (an encoder's ``input_ids`` and ``attention_mask``).
 
     Returns:
         (B, T + new) token ids.
@@ -34,9 +39,9 @@ def generate(
     """
     state: dict[str, object] = {}
     fresh, ended = ids_BT, torch.zeros_like(ids_BT[:, :1], dtype=torch.bool)
-    turns = _turns(model)
+    turns, name = _turns(model), _architecture(model).inputs[-1]
     for _ in range(steps):
-        out = model(input_ids=fresh, state=state) if cache else model(input_ids=ids_BT)
+        out = model(**(given or {}), **{name: fresh if cache else ids_BT}, state=state if cache else None)
         following = _choose(out["logits"][:, -1], temperature, generator)
         if stop is not None:
             following = following.masked_fill(ended, stop)
@@ -52,10 +57,13 @@ def generate(
 
 def _turns(model: nn.Module) -> set[int]:
     """Lengths at which the keys of earlier tokens change: a LongRoPE text that no longer is a short one."""
-    architecture: Architecture = model.architecture  # type: ignore[assignment]
-    ops = (layer.op for block in architecture.blocks for layer in block.layers)
+    ops = (layer.op for block in _architecture(model).blocks for layer in block.layers)
     rotaries = (getattr(op, "rotary", None) for op in ops)
     return {rotary.switch + 1 for rotary in rotaries if rotary is not None and rotary.factors}
+
+
+def _architecture(model: nn.Module) -> Architecture:
+    return model.architecture  # type: ignore[return-value]
 
 
 def _choose(logits_BV: Tensor, temperature: float, generator: torch.Generator | None) -> Tensor:

@@ -9,13 +9,17 @@ bit in float64 on integer-valued weights). A dropped layer is a branch multiplie
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from archtool.ir.architecture import Layer
 from archtool.ir.axes import Concat, Dim, Selection, Sizes
 from archtool.ir.edit import Drop, Edit, Select
-from archtool.ir.parts import Kind, Role
+from archtool.ir.operator import Flow, Operator, Site
+from archtool.ir.parts import Role
 from archtool.ir.table import claims
 from archtool.model.build import Model
 from archtool.model.primitives import Norm
@@ -81,7 +85,7 @@ def _mask_norms(model: Model, chosen: Mapping[str, Selection]) -> None:
 
 
 class MaskedNorm(nn.Module):
-    """A norm whose statistics are over the kept channels (and all tokens: GroupNorm); others leave as zero."""
+    """A norm whose statistics are over the kept channels (and all tokens: GroupNorm, GRN); others leave as zero."""
 
     def __init__(self, norm: Norm, mask_D: Tensor) -> None:
         super().__init__()
@@ -91,6 +95,8 @@ class MaskedNorm(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(..., D) → (..., D)."""
         mask_D: Tensor = self.get_buffer("mask").to(x.dtype)
+        if self.norm.kind == "grn":
+            return self._response(x * mask_D, mask_D) * mask_D
         over = (1, 2) if self.norm.kind == "group" else (-1,)
         kept = mask_D.expand(x.shape).sum(over, keepdim=True)
         mean = (x * mask_D).sum(over, keepdim=True) / kept if self.norm.kind != "rms" else 0.0
@@ -99,16 +105,38 @@ class MaskedNorm(nn.Module):
         out = normed if self.norm.weight is None else normed * (self.norm.weight + self.norm.offset)
         return (out if self.norm.bias is None else out + self.norm.bias) * mask_D
 
+    def _response(self, x_BTD: Tensor, mask_D: Tensor) -> Tensor:
+        norms = x_BTD.square().sum(1, keepdim=True).sqrt()
+        relative = norms / (norms.sum(-1, keepdim=True) / mask_D.sum() + self.norm.eps)
+        assert self.norm.weight is not None and self.norm.bias is not None
+        return x_BTD + self.norm.weight * (x_BTD * relative) + self.norm.bias
+
 
 def _silence(model: Model, decision: Drop) -> None:
-    """Zero what the dropped layers produce onto the stream, so that only their residual is left."""
-    for claim in claims(model.architecture):
-        place = claim.place
-        if place.block.name != decision.block or decision.layer not in ("", place.layer.name):
-            continue
-        produces = claim.spec.roles[0] is Role.PRODUCES and claim.spec.dims[0] == place.leaving
-        if place.layer.residual and claim.spec.kind is Kind.PARAMETER and (produces or claim.part == "branch"):
-            model.get_parameter(claim.name).data.zero_()
+    """Multiply what the dropped layers add to the stream by zero."""
+
+    def silenced(layer: Layer) -> Layer:
+        dropped = layer.residual and decision.layer in ("", layer.name)
+        return replace(layer, op=Silent(op=layer.op), branch=None, scale=False) if dropped and layer.op else layer
+
+    arch = model.architecture
+    blocks = (replace(b, layers=tuple(map(silenced, b.layers))) if b.name == decision.block else b for b in arch.blocks)
+    model.architecture = replace(arch, blocks=tuple(blocks))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Silent(Operator):
+    """An operator whose output is multiplied by zero."""
+
+    op: Operator
+
+    def out_flow(self, site: Site, flow: Flow) -> Flow:
+        """That of the operator."""
+        return self.op.out_flow(site, flow)
+
+    def forward(self, m: Any, x: Any, ctx: Any) -> Tensor:
+        """Zeros of the operator's output."""
+        return self.op.forward(m, x, ctx) * 0.0
 
 
 def _replace(model: nn.Module, path: str, module: nn.Module) -> None:

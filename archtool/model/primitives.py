@@ -20,7 +20,7 @@ from archtool.model.codec import decode, leaf_tensors
 
 
 class Norm(nn.Module):
-    """LayerNorm or RMSNorm over the last dimension, BatchNorm of its channels, GroupNorm over tokens and channels."""
+    """LayerNorm or RMSNorm over the last dimension, BatchNorm of its channels, GroupNorm and GRN over tokens too."""
 
     def __init__(self, part: parts.Norm, width: int) -> None:
         super().__init__()
@@ -44,6 +44,8 @@ class Norm(nn.Module):
             return group_norm(x, self.weight, self.bias, self.eps)
         if self.kind == "batch":
             return self._batch_norm(x)
+        if self.kind == "grn":
+            return response_norm(x, self.weight, self.bias, self.eps)
         wide = x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
         normed = wide * torch.rsqrt(wide.pow(2).mean(-1, keepdim=True) + self.eps)
         if self.offset:
@@ -55,6 +57,13 @@ class Norm(nn.Module):
         flat_ND = x.reshape(-1, x.shape[-1])
         normed = F.batch_norm(flat_ND, mean, variance, self.weight, self.bias, self.training, eps=self.eps)
         return normed.reshape(x.shape)
+
+
+def response_norm(x_BTD: Tensor, gain: Any, bias: Any, eps: float) -> Tensor:
+    """Global response normalisation: each channel's norm over the tokens, relative to the mean of all channels'."""
+    norms_B1D = torch.linalg.vector_norm(x_BTD, dim=1, keepdim=True)
+    relative = norms_B1D / (norms_B1D.mean(dim=-1, keepdim=True) + eps)
+    return x_BTD * (1 + gain * relative) + bias
 
 
 def group_norm(x_BTD: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float) -> Tensor:
@@ -93,10 +102,21 @@ class EncodedLinear(Encoded):
 
 
 def convolve(x: Tensor, weight: Tensor, bias: Tensor | None, part: Any) -> Tensor:
-    """A convolution with the strides, padding and dilation of ``part``; the groups are those of the shapes."""
-    function = (F.conv1d, F.conv2d, F.conv3d)[weight.dim() - 3]
-    groups = x.shape[1] // weight.shape[1]
-    return function(x, weight, bias, part.stride, part.padding, part.dilation or 1, groups)
+    """A convolution with the strides, padding and dilation of ``part``; the groups are those of the shapes.
+
+    One along a sequence is computed on a grid of one row, where a stream keeps its channels innermost; a point-wise one
+    on such a view is a matrix product, which copies nothing.
+    """
+    groups, dilation = x.shape[1] // weight.shape[1], part.dilation or (1,) * (weight.dim() - 2)
+    moves = any(n != 1 for n in (*weight.shape[2:], *part.stride)) or any(part.padding)
+    if groups == 1 and not moves and x.stride(1) == 1:
+        return F.linear(x.movedim(1, -1), weight.flatten(1), bias).movedim(-1, 1)
+    if weight.dim() == 3:
+        stride, padding, dilation = (1, *part.stride), (0, *part.padding), (1, *dilation)
+        row = F.conv2d(x.unsqueeze(2), weight.unsqueeze(2), bias, stride, padding, dilation, groups)
+        return row.squeeze(2)
+    function = F.conv2d if weight.dim() == 4 else F.conv3d
+    return function(x, weight, bias, part.stride, part.padding, dilation, groups)
 
 
 class Conv(nn.Module):

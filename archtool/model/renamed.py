@@ -107,6 +107,8 @@ def apply_steps(tensor: Tensor, steps: Sequence[Step]) -> Tensor:
                 tensor = tensor.T
             case "rotary", (head, outer, inner):
                 tensor = _reordered(tensor, head, outer, inner)
+            case "columns", (outer, inner):
+                tensor = tensor.unflatten(1, (outer, inner)).transpose(1, 2).flatten(1)
     return tensor
 
 

@@ -42,7 +42,11 @@ class Attention(Operator):
     local_axes: ClassVar[Mapping[str, frozenset[str]]] = {
         "kv": SELECT, "group": SELECT, "pairs": SELECT, "qk": SELECT | {"scale"}, "v": FREE,
     }  # fmt: skip
-    papers: ClassVar[tuple[int, ...]] = (2, 4, 5, 7, 13, 16, 17, 21, 23, 30, 32, 38, 45, 48, 50, 196, 224)
+    papers: ClassVar[tuple[int, ...]] = (
+        2, 4, 5, 7, 13, 16, 17, 21, 23, 30, 32, 38, 45, 48, 50, 55, 58, 59, 61, 66, 67, 80, 81, 85, 86, 94, 98,
+        103, 104, 107, 108, 115, 118, 119, 124, 130, 131, 132, 133, 135, 140, 141, 144, 150, 164, 168, 183, 186,
+        192, 196, 197, 207, 217, 223, 224, 226, 228, 230, 233, 236, 239, 240, 241, 242, 243, 246, 247, 254, 257,
+    )  # fmt: skip
 
     scale: float
     causal: bool = False
@@ -105,11 +109,11 @@ class Attention(Operator):
         kv, heads = site.size("kv"), site.size("kv") * site.size("group")
         return flow.tokens * (heads * (head + values) + kv * (head + values))
 
-    def before(self, norm: str) -> str:
+    def feeder(self, norm: str) -> str:
         """See `Operator.before`."""
         return "o" if norm == "branch" else ""
 
-    def after(self, norm: str) -> tuple[str, ...]:
+    def readers(self, norm: str) -> tuple[str, ...]:
         """See `Operator.after`."""
         return ("q", "k", "v") if norm == "pre" else ()
 
@@ -134,8 +138,12 @@ class Attention(Operator):
 
     def forward(self, m: Any, x: Tensor, ctx: Any) -> Tensor:
         """(B, T, D) → (B, T, D); with a state in ``ctx``, keys and values of earlier tokens are prepended."""
+        return self.attend(m, x, ctx)
+
+    def attend(self, m: Any, x: Tensor, ctx: Any) -> Tensor:
+        """Project, mix and project back, each sequence on its own."""
         kv, group = m.heads.shape[0], m.heads.shape[1]
-        q, k, v = (_split(y, n) for y, n in ((m.q(x), kv * group), (m.k(x), kv), (m.v(x), kv)))
+        q, k, v = (split_heads(y, n) for y, n in ((m.q(x), kv * group), (m.k(x), kv), (m.v(x), kv)))
         if self.qk_norm:
             q, k = m.q_norm(q), m.k_norm(k)
         if self.rotary:
@@ -143,7 +151,7 @@ class Attention(Operator):
             q = rotate(q, *(_per_query(t, group) for t in (cos, sin)))
             k = rotate(k, cos, sin)
         k, v = ctx.extend(k, v)
-        mixed = self._mix(q, _repeat(k, group), _repeat(v, group), ctx)
+        mixed = self._mix(m, q, repeat_heads(k, group), repeat_heads(v, group), ctx)
         return m.o(mixed.transpose(1, 2).flatten(2))
 
     def _cos_sin(self, m: Any, ctx: Any, dtype: Any) -> tuple[Tensor, Tensor]:
@@ -153,22 +161,22 @@ class Attention(Operator):
         cos, sin = cos_sin(table, ctx.positions, attention_factor(self.rotary))
         return cos.to(dtype), sin.to(dtype)
 
-    def _mix(self, q: Tensor, k: Tensor, v: Tensor, ctx: Any) -> Tensor:
+    def _mix(self, m: Any, q: Tensor, k: Tensor, v: Tensor, ctx: Any) -> Tensor:
         import torch.nn.functional as F
 
         mask = ctx.mask(self.causal, self.window)
         if self.softcap:
             return _capped(q, k, v, ctx.full_mask(self.causal, self.window), self.scale, self.softcap)
-        causal = self.causal and mask is None and q.shape[2] > 1
+        causal = self.causal and mask is None and ctx.past == 0
         return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=causal, scale=self.scale)
 
 
-def _split(x_BTE: Tensor, heads: int) -> Tensor:
+def split_heads(x_BTE: Tensor, heads: int) -> Tensor:
     """(B, T, heads × K) → (B, heads, T, K)."""
     return x_BTE.unflatten(-1, (heads, -1)).transpose(1, 2)
 
 
-def _repeat(x_BHTK: Tensor, group: int) -> Tensor:
+def repeat_heads(x_BHTK: Tensor, group: int) -> Tensor:
     """Each kv head ``group`` times, in place of its queries."""
     if group == 1:
         return x_BHTK

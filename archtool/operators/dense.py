@@ -66,11 +66,11 @@ class Dense(Operator):
         """The units."""
         return dim(self.into) if self.into else site.dim("units")
 
-    def before(self, norm: str) -> str:
+    def feeder(self, norm: str) -> str:
         """See `Operator.before`."""
         return "proj" if norm == "branch" and self.act == "identity" else ""
 
-    def after(self, norm: str) -> tuple[str, ...]:
+    def readers(self, norm: str) -> tuple[str, ...]:
         """See `Operator.after`."""
         return ("proj",) if norm == "pre" else ()
 

@@ -45,11 +45,11 @@ class Glu(Operator):
         """Gate, up and their product."""
         return 3 * flow.tokens * site.size("hidden")
 
-    def before(self, norm: str) -> str:
+    def feeder(self, norm: str) -> str:
         """See `Operator.before`."""
         return "down" if norm == "branch" else ""
 
-    def after(self, norm: str) -> tuple[str, ...]:
+    def readers(self, norm: str) -> tuple[str, ...]:
         """See `Operator.after`."""
         return ("gate", "up") if norm == "pre" else ()
 

@@ -41,3 +41,12 @@ def flow_after(flow: Flow, kernel: Sequence[int], stride: Sequence[int], padding
     for n in grid:
         tokens *= n
     return Flow(tokens * flow.sequences, grid, flow.sequences)
+
+
+def resized(x_BTC: Tensor, grid: Sequence[int], target: Sequence[int]) -> Tensor:
+    """Tokens of ``grid`` brought to another grid by bilinear interpolation (half-pixel centres)."""
+    import torch.nn.functional as F
+
+    if tuple(grid) == tuple(target):
+        return x_BTC
+    return to_tokens(F.interpolate(to_image(x_BTC, grid), tuple(target), mode="bilinear", align_corners=False))

@@ -1,4 +1,4 @@
-"""Language-model head: logits over the vocabulary, tied to the token table or not, optionally soft-capped."""
+"""Language-model head: logits over the vocabulary, tied to the token table or not, scaled or soft-capped."""
 
 from __future__ import annotations
 
@@ -18,12 +18,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class LmHead(Operator):
-    """``logits = h Wᵀ + b``.
+    """``logits = scale h Wᵀ + b``.
 
     Attributes:
         vocab: axis name of the vocabulary.
         tie: part whose weight is used (``"embed.tokens.token"``), or ``""`` for a weight of its own.
         bias: whether there is a bias.
+        scale: factor on the hidden states (T5's tied head: one over the square root of the original width).
         softcap: ``cap * tanh(logit / cap)`` (Gemma-2), 0 for none.
     """
 
@@ -36,6 +37,7 @@ class LmHead(Operator):
     vocab: str = "vocab"
     tie: str = ""
     bias: bool = False
+    scale: float = 1.0
     softcap: float = 0.0
 
     def parts(self, site: Site) -> tuple[Part, ...]:
@@ -51,11 +53,12 @@ class LmHead(Operator):
         """See `Operator.samples`."""
         from archtool.operators.samples import alone, in_text
 
-        return (in_text([alone(cls(tie="embed.tokens.token", softcap=5.0))]), in_text([alone(cls(bias=True))]))
+        tied = cls(tie="embed.tokens.token", softcap=5.0)
+        return (in_text([alone(tied)]), in_text([alone(cls(bias=True, scale=0.5))]))
 
     def forward(self, m: Any, x: Tensor, ctx: Any) -> Tensor:
         """(B, T, D) → (B, T, V)."""
         import torch
 
-        logits = m.proj(x)
+        logits = m.proj(x if self.scale == 1.0 else x * self.scale)
         return torch.tanh(logits / self.softcap) * self.softcap if self.softcap else logits

@@ -103,11 +103,11 @@ class MBConv(Operator):
         """The expanded channels before and after the depthwise convolution."""
         return (flow.tokens + self.out_flow(site, flow).tokens) * site.size("hidden")
 
-    def before(self, norm: str) -> str:
+    def feeder(self, norm: str) -> str:
         """See `Operator.before`."""
         return {"expand_norm": "expand", "depthwise_norm": "depthwise", "branch": "project"}.get(norm, "")
 
-    def after(self, norm: str) -> tuple[str, ...]:
+    def readers(self, norm: str) -> tuple[str, ...]:
         """See `Operator.after`."""
         return ("expand",) if norm == "pre" and not self.expand_norm else ()
 

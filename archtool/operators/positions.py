@@ -28,7 +28,7 @@ class Positions(Operator):
     linear_in_length: ClassVar[bool] = True
     constraints: ClassVar[tuple[str, ...]] = ("no more tokens than positions",)
     cost_form: ClassVar[str] = "0"
-    papers: ClassVar[tuple[int, ...]] = (196,)
+    papers: ClassVar[tuple[int, ...]] = (196, 224)
 
     def parts(self, site: Site) -> tuple[Part, ...]:
         """``table`` (positions, width)."""

@@ -30,10 +30,24 @@ def alone(op: Operator, **sizes: int) -> Sized:
     return Layer("op", op, residual=False), sizes
 
 
+def several(*layers: Sized) -> list[Sized]:
+    """One residual branch of several layers; the last carries the residual and a gain."""
+    *inner, (last, sizes) = [(replace(layer, name=f"op{i}"), sizes) for i, (layer, sizes) in enumerate(layers)]
+    return [*inner, (replace(last, residual=True, scale=True, since="op0"), sizes)]
+
+
+def weighed(sized: Sized) -> list[Sized]:
+    """A residual branch with a learned number on the stream and one on the branch."""
+    from archtool.operators.gain import Gain
+
+    layer, sizes = sized
+    inner = replace(layer, residual=False, source="block")
+    return [(Layer("keep", Gain(), residual=False), {}), (inner, sizes), (Layer("gain", Gain(), since=layer.name), {})]
+
+
 def in_text(*blocks: Sequence[Sized], width: int = 16, sizes: Mapping[str, int] | None = None) -> Architecture:
     """Token ids → stem → blocks of layers → heads; ``sizes`` are those of axes that no layer owns."""
-    stem: Sized = Layer("tokens", TokenStem(), residual=False), {}
-    return model(("input_ids",), stem, blocks, {"vocab": 31, "s0.width": width, **(sizes or {})}, {})
+    return model(("input_ids",), _tokens(), blocks, {"vocab": 31, "s0.width": width, **(sizes or {})}, {})
 
 
 def on_image(
@@ -47,13 +61,44 @@ def on_image(
 
 
 def followed(
-    arch: Architecture, op: Operator, inputs: tuple[str, ...] = (), reads: tuple[str, ...] = (), **sizes: int
-) -> Architecture:
-    """The model with a block ``op`` before its final norm that holds the operator alone, on the given streams."""
+    arch: Architecture, op: Operator, inputs: tuple[str, ...] = (), reads: tuple[str, ...] = (), name: str = "op",
+    **sizes: int,
+) -> Architecture:  # fmt: skip
+    """The model with a block ``name`` before its final norm that holds the operator alone, on the given streams."""
     table = dict(arch.sizes)
-    added = _block("op", ((Layer("op", op, residual=False, reads=reads), sizes),), table)
+    added = _block(name, ((Layer("op", op, residual=False, reads=reads), sizes),), table)
     at = arch.index["final"]
     blocks = (*arch.blocks[:at], replace(added, inputs=inputs), *arch.blocks[at:])
+    return replace(arch, blocks=blocks, sizes=tuple(table.items()))
+
+
+def encoder_decoder(op: Operator, **sizes: int) -> Architecture:
+    """An encoder and a causal decoder of other widths; every decoder block reads the encoder through ``op``."""
+    from archtool.operators.attention import Attention
+    from archtool.operators.mlp import Mlp
+
+    seen = branch(Attention(scale=0.5, causal=True), kv=2, group=1, qk=4, v=4)
+    (own, own_sizes), (ffn, hidden) = seen, branch(Mlp(act="relu"), hidden=8)
+    read = replace(branch(op)[0], reads=("encoded",))
+    layers = (replace(own, name="attn"), own_sizes), (read, sizes)
+    decoder = model(("decoder_input_ids",), _tokens(), [layers, layers], {"vocab": 31, "s0.width": 16}, {})
+    table = {**decoder.size, "words": 29, "s1.width": 12}
+    stem: Sized = Layer("tokens", TokenStem(width="s1.width", vocab="words"), residual=False), {}
+    encoder = _block("source", (stem,), table), _block("encoded", ((replace(ffn, name="ffn"), hidden),), table)
+    first = replace(decoder.blocks[0], inputs=("decoder_input_ids",))
+    blocks = (*encoder, first, *decoder.blocks[1:])
+    return replace(decoder, inputs=("input_ids", "decoder_input_ids"), blocks=blocks, sizes=tuple(table.items()))
+
+
+def _tokens() -> Sized:
+    return Layer("tokens", TokenStem(), residual=False), {}
+
+
+def pooled_by(arch: Architecture, op: Operator, **sizes: int) -> Architecture:
+    """The model with ``op`` in place of its mean pool."""
+    table = dict(arch.sizes)
+    head = _block("head", ((Layer("pool", op, residual=False), sizes), (arch.block("head").layers[-1], {})), table)
+    blocks = tuple(head if block.name == "head" else block for block in arch.blocks)
     return replace(arch, blocks=blocks, sizes=tuple(table.items()))
 
 

@@ -58,11 +58,11 @@ class Separable(Operator):
         """Queries, keys, values and their product with the context."""
         return flow.tokens * (1 + 3 * site.size("v"))
 
-    def after(self, norm: str) -> tuple[str, ...]:
+    def readers(self, norm: str) -> tuple[str, ...]:
         """See `Operator.after`."""
         return ("q", "k", "v") if norm == "pre" else ()
 
-    def before(self, norm: str) -> str:
+    def feeder(self, norm: str) -> str:
         """See `Operator.before`."""
         return "o" if norm == "branch" else ""
 

@@ -1,4 +1,4 @@
-"""Token embedding: word table, optional position and segment tables, summed.
+"""Token embedding: word table, optional position (learned or sinusoidal) and segment tables, summed.
 
 Axes: ``vocab`` and ``positions`` are the architecture's own (shared with a tied head), as is the stream width.
 ``scale`` multiplies the word vectors (Gemma: the square root of the original width).
@@ -7,12 +7,13 @@ Axes: ``vocab`` and ``positions`` are the architecture's own (shared with a tied
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from archtool.ir.axes import Dim, dim
 from archtool.ir.operator import SELECT, Feed, Flow, Operator, Site
-from archtool.ir.parts import Part, Table
+from archtool.ir.parts import Constant, Part, Table
+from archtool.operators.sinusoid import Sinusoid
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -27,6 +28,8 @@ class TokenStem(Operator):
     Attributes:
         width / vocab: axis names of the stream and of the vocabulary.
         positions / types: axis names of the position and segment tables, or ``""``.
+        tie: word table of another stem that is used (``"embed.tokens.token"``: a decoder's, the encoder's).
+        sinusoid: a position table that is computed, or None.
         scale: factor on the word vectors.
         pad_offset: RoBERTa's positions: ``pad_offset`` is the padding id; real tokens count on from there,
             padding stays there; -1: positions count from 0 for every token.
@@ -42,14 +45,20 @@ class TokenStem(Operator):
     vocab: str = "vocab"
     positions: str = ""
     types: str = ""
+    tie: str = ""
+    sinusoid: Sinusoid | None = None
     scale: float = 1.0
     pad_offset: int = -1
     first_position: int = 0
 
     def parts(self, site: Site) -> tuple[Part, ...]:
-        """Tables ``token``, ``position`` and ``segment`` on the stream width."""
-        tables = (("token", self.vocab), ("position", self.positions), ("segment", self.types))
-        return tuple(Table(name, dim(axis), dim(self.width)) for name, axis in tables if axis)
+        """Tables ``token``, ``position``, ``segment`` and ``sinusoid`` on the stream width."""
+        tables = (("position", self.positions), ("segment", self.types))
+        parts: list[Part] = [Table("token", dim(self.vocab), dim(self.width), tie=self.tie)]
+        parts += [Table(name, dim(axis), dim(self.width)) for name, axis in tables if axis]
+        if self.sinusoid:
+            parts.append(Constant("sinusoid", (dim(self.sinusoid.positions), dim(self.width)), self.sinusoid))
+        return tuple(parts)
 
     def out(self, site: Site) -> Dim:
         """The stream width."""
@@ -60,6 +69,12 @@ class TokenStem(Operator):
         ids = Feed(("length",), site.sizes[self.vocab])
         kinds = {"token_type_ids": Feed(("length",), site.sizes[self.types])} if self.types else {}
         return {name: ids, **kinds}
+
+    def followed(self, axis: str, keep: Any) -> TokenStem:
+        """Computed positions keep the waves of the channels that are left."""
+        if self.sinusoid and axis == self.width:
+            return replace(self, sinusoid=self.sinusoid.selected(keep))
+        return self
 
     def refuses(self, axis: str, keep: Any) -> str:
         """Positions count from the padding id, so it must stay where it is."""
@@ -74,8 +89,11 @@ class TokenStem(Operator):
         from archtool.operators.samples import alone, branch, model
 
         stem = alone(cls(positions="positions", types="embed.op.types", scale=2.0), types=2)
-        sizes, facts = {"vocab": 31, "positions": 24, "s0.width": 16}, {"max_positions": 24}
-        return (model(("input_ids",), stem, [[branch(Mlp(act="relu"), hidden=8)]], sizes, facts),)
+        facts = {"max_positions": 24}
+        waves = alone(cls(sinusoid=Sinusoid(16, 25, 7.0), first_position=1))
+        widths, blocks = {"vocab": 31, "s0.width": 16}, [[branch(Mlp(act="relu"), hidden=8)]]
+        learned = model(("input_ids",), stem, blocks, {**widths, "positions": 24}, facts)
+        return (learned, model(("input_ids",), waves, blocks, widths, facts))
 
     def forward(self, m: Any, x: Tensor, ctx: Any) -> Tensor:
         """(B, T) ids → (B, T, D)."""
@@ -87,6 +105,8 @@ class TokenStem(Operator):
         if self.types:
             types = ctx.inputs.get("token_type_ids")
             vectors = vectors + m.segment(torch.zeros_like(x) if types is None else types)
+        if self.sinusoid:
+            return vectors + m.sinusoid[self._positions(x, ctx)].to(vectors.dtype)
         return vectors + m.position(self._positions(x, ctx)) if self.positions else vectors
 
     def _positions(self, ids: Tensor, ctx: Any) -> Tensor:

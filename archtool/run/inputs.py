@@ -11,7 +11,8 @@ from archtool.config.recipe import Recipe
 from archtool.errors import UsageError
 
 if TYPE_CHECKING:
-    from archtool.data import Data, DataSpec
+    from archtool.data import Data, DataSpec, SeriesPreprocess
+    from archtool.ir.architecture import Architecture
     from archtool.model.checkpoint import Checkpoint
 
 EVALUATION_SPLIT = "test"
@@ -100,17 +101,35 @@ def _load(recipe: Recipe, checkpoint: Checkpoint, source: str, split: str) -> Da
 
 def fitted(spec: DataSpec, checkpoint: Checkpoint) -> DataSpec:
     """Preprocessing that the architecture asks for where neither recipe nor folder states it."""
-    from archtool.data import TokenPreprocess, default_preprocess
+    from archtool.data import PairPreprocess, SeriesPreprocess, TokenPreprocess, default_preprocess
 
+    arch = checkpoint.architecture
+    if spec.task == "translation" and (spec.preprocess is None or isinstance(spec.preprocess, PairPreprocess)):
+        pairs, most = spec.preprocess or PairPreprocess(), int(arch.fact.get("max_positions", 0))
+        return replace(spec, preprocess=replace(pairs, max_length=pairs.max_length or most or None))
+    if isinstance(spec.preprocess, SeriesPreprocess):
+        return replace(spec, preprocess=_windows_of(spec.preprocess, arch))
     if spec.preprocess is not None or not spec.task:
         return spec
     preprocess = default_preprocess(spec.task, checkpoint.source.folder)
-    arch = checkpoint.architecture
+    if isinstance(preprocess, SeriesPreprocess):
+        preprocess = _windows_of(preprocess, arch)
     if isinstance(preprocess, TokenPreprocess):
         longest = int(arch.fact.get("max_positions", preprocess.length))
         own = str(checkpoint.source.tokenizer or preprocess.tokenizer)
         preprocess = replace(preprocess, length=min(preprocess.length, longest), tokenizer=own)
     return replace(spec, preprocess=preprocess)
+
+
+def _windows_of(stated: SeriesPreprocess, arch: Architecture) -> SeriesPreprocess:
+    """Windows of the rows that the model reads and forecasts, where the recipe leaves them open."""
+    from archtool.ir.feeds import leaving
+
+    past = arch.fact.get("series_length")
+    future = leaving(arch, "forecast").tokens if "forecast" in dict(arch.outputs) else None
+    return replace(
+        stated, length=stated.length or (None if past is None else int(past)), horizon=stated.horizon or future
+    )
 
 
 def pooling_of(checkpoint: Checkpoint) -> Any:

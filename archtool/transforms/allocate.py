@@ -1,8 +1,9 @@
 """Exact allocation of widths: each axis its own kept count, least total removed score within the budget.
 
-A site is an axis, a choice a kept count on a grid; its loss is the sum of the scores it removes, its cost the change
-of the whole model's costs. The solver's optimum is checked on the real architecture; where costs do not add exactly
-(file headers), the limit is tightened by the excess and solved again, so that a budget is never exceeded.
+A site is an axis (or several that a shared tensor ties), a choice a kept count on a grid; its loss is the sum of the
+scores it removes, its cost the change of the whole model's costs. The solver's optimum is checked on the real
+architecture; where costs do not add exactly (file headers), the limit is tightened by the excess and solved again, so
+that a budget is never exceeded.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from archtool.budget.solve import Choice, solve
 from archtool.errors import BudgetError
 from archtool.ir.architecture import Architecture
 from archtool.ir.edit import Edit
+from archtool.ir.table import alike
 from archtool.transforms.widths import Costs, ranked, selection_edit
 
 LEVELS = 16
@@ -33,20 +35,24 @@ def allocate(
 ) -> Edit:  # fmt: skip
     """The edit of least removed score whose costs meet an absolute budget.
 
+    Axes that a shared tensor ties have equal scores (`units.joined`).
+
     Raises:
         BudgetError: no combination of the grid meets it.
     """
-    order = ranked(scores)
-    counts = {axis: grid(arch.size[axis], multiple) for axis in scores}
+    order, groups = ranked(scores), alike(arch)
+    members = {axis: groups.get(axis, (axis,)) for axis in scores if axis == groups.get(axis, (axis,))[0]}
+    counts = {axis: grid(arch.size[axis], multiple) for axis in members}
     metrics = [term.metric for term in budget.terms]
     base = costs(Edit(method, ()))
     sites = [
-        _choices(axis, counts[axis], scores[axis], order, base, metrics, costs, method, len(counts)) for axis in counts
+        _choices(members[axis], counts[axis], scores[axis], order, base, metrics, costs, method, len(counts))
+        for axis in counts
     ]
     limits = {term.metric: term.value for term in budget.terms}
     for _ in range(ATTEMPTS):
         picks = solve(sites, limits).picks
-        kept = {axis: counts[axis][i] for axis, i in zip(counts, picks, strict=True)}
+        kept = {a: counts[axis][i] for axis, i in zip(counts, picks, strict=True) for a in members[axis]}
         edit = selection_edit(method, order, kept, scores)
         excess = budget.check(costs(edit))
         if not excess:
@@ -56,13 +62,13 @@ def allocate(
 
 
 def _choices(
-    axis: str, counts: Sequence[int], scores: Sequence[float], order: Mapping[str, Sequence[int]],
+    axes: Sequence[str], counts: Sequence[int], scores: Sequence[float], order: Mapping[str, Sequence[int]],
     base: Mapping[str, float], metrics: Sequence[str], costs: Costs, method: str, sites: int,
 ) -> list[Choice]:  # fmt: skip
-    """Every kept count of one axis: the score it removes, and its share of the model's costs."""
+    """Every kept count of axes that are cut alike: the score it removes, and its share of the model's costs."""
     found = []
     for n in counts:
-        after = costs(selection_edit(method, {axis: order[axis]}, {axis: n}))
-        removed = sum(scores[i] for i in order[axis][n:])
+        after = costs(selection_edit(method, order, dict.fromkeys(axes, n)))
+        removed = len(axes) * sum(scores[i] for i in order[axes[0]][n:])
         found.append(Choice(removed, {m: base[m] / sites + after[m] - base[m] for m in metrics}))
     return found

@@ -13,7 +13,7 @@ from archtool.errors import UsageError
 from archtool.ir.architecture import Architecture
 from archtool.ir.operator import Operator
 from archtool.ir.parts import Role
-from archtool.ir.table import claims
+from archtool.ir.table import alike, claims
 from archtool.registry import suggestion
 
 KINDS: Mapping[str, tuple[str, ...]] = {
@@ -22,6 +22,9 @@ KINDS: Mapping[str, tuple[str, ...]] = {
     "queries": ("group",),
     "qk": ("qk", "pairs"),
     "v": ("v",),
+    "inner": ("inner",),
+    "state": ("state",),
+    "rank": ("rank",),
 }
 """Kind of unit → local axes of operators that carry it; `WIDTH` stands beside them."""
 
@@ -29,8 +32,13 @@ WIDTH = "width"
 """The kind of the streams' own axes: narrowing one narrows every layer on it."""
 
 
+def kinds_for(arch: Architecture, asked: Sequence[str], usual: Sequence[str]) -> Sequence[str]:
+    """The kinds asked for; without any the usual ones, or inner widths where the model has none of these."""
+    return asked or (usual if unit_axes(arch, usual) else ("inner",))
+
+
 def unit_axes(arch: Architecture, kinds: Sequence[str], protect: Sequence[str] = ()) -> tuple[str, ...]:
-    """Axes of the given kinds, in execution order, without those of protected tensors."""
+    """Axes of the given kinds, in execution order, without those that protected tensors have or hold fast."""
     unknown = sorted(set(kinds) - {*KINDS, WIDTH})
     if unknown:
         raise UsageError(f"unknown unit kind {unknown[0]!r}", suggestion(unknown[0], [*KINDS, WIDTH]))
@@ -41,8 +49,20 @@ def unit_axes(arch: Architecture, kinds: Sequence[str], protect: Sequence[str] =
         if place.layer.op:
             wanted = (place.site.axis(a) for a in _locals(place.layer.op, kinds, arch, place.name))
             found.update(dict.fromkeys(axis for axis in wanted if axis not in fixed))
+    groups = alike(arch)
+    free = (axis for axis in found if all(other in found for other in groups.get(axis, ())))
     streams = stream_axes(arch) if WIDTH in kinds else ()
-    return (*(axis for axis in streams if axis not in fixed), *found)
+    return (*(axis for axis in streams if axis not in fixed), *free)
+
+
+def joined(arch: Architecture, scores: Mapping[str, Sequence[float]]) -> dict[str, list[float]]:
+    """Scores under which axes that a shared tensor ties are ranked alike: each unit has the mean over all of them."""
+    groups = alike(arch)
+    found = {}
+    for axis in scores:
+        rows = [scores[other] for other in groups.get(axis, (axis,))]
+        found[axis] = [sum(unit) / len(rows) for unit in zip(*rows, strict=True)]
+    return found
 
 
 def stream_axes(arch: Architecture) -> tuple[str, ...]:

@@ -175,6 +175,17 @@ def test_all_layers_and_parts_in_one_tensor(tmp_path):
     same(original, load_with_names(*write(tmp_path, made | {"norms": torch.stack(norms)}, table)))
 
 
+@pytest.mark.parametrize("transposed", [False, True])
+def test_columns_of_a_flattened_table_in_another_order(tmp_path, transposed):
+    original, tensors = parent(CONFIG, tmp_path / "parent")
+    made, name = plain(tensors), MATRICES["down"]
+    for i in range(LAYERS):
+        turned = tensors[name.format(i=i)].unflatten(1, (2, 3)).transpose(1, 2).flatten(1)
+        made[f"down.{i}"] = turned.T if transposed else turned
+    row = {"tensor": name, "columns": [3, 2], **({"transpose": True} if transposed else {})}
+    same(original, load_with_names(*write(tmp_path, made, PLAIN | {"down.{i}": row})))
+
+
 def test_a_layer_of_a_stack_is_read_alone_and_a_transposed_tensor_once(tmp_path, monkeypatch):
     _, tensors = parent(CONFIG, tmp_path / "parent")
     made = plain(tensors)
@@ -274,6 +285,10 @@ ROWS = {
     "bad rotary": ({"nf": {"tensor": "a", "rotary": "yes"}}, "interleaved or half, not 'yes'", "", '"yes"'),
     "bad lead": ({"nf": {"tensor": "a", "lead": -1}}, "`lead` is a number", "", "-1"),
     "bad transpose": ({"nf": {"tensor": "a", "transpose": 1}}, "`transpose` is true or false", "", "1"),
+    "bad columns": ({"nf": {"tensor": "a", "columns": [2]}}, "`columns` is two numbers", "[16, 42]", "["),
+    "columns of a stack": ({"nf": {"stack": ["a"], "columns": [2, 4]}}, "said of a `tensor`", "", "["),
+    "other columns": ({"down.{i}": {"tensor": MATRICES["down"], "columns": [2, 4]}},
+                      "`down.0`: columns [2, 4] are not those of [8, 6]", "made of", '"down'),
     "empty fuse": ({"nf": {"fuse": []}}, "`fuse` is empty", "such as", "[]"),
     "missing {i}": ({"q.{i}": "model.layers.0.self_attn.q_proj.weight"}, "lacks {i}", "write {i}", '"model.layers.0'),
     "extra {i}": ({"nf": NORMS["an"]}, "what {i} in", "stack", f'"{NORMS["an"]}"'),

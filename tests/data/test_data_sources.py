@@ -1,5 +1,7 @@
 """Every source gives the examples that were written into it."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -194,10 +196,12 @@ def test_series_windows_follow_the_ett_convention(tmp_path):
     batch = first_batch(data)
     assert data.task == "forecast" and len(data) == 3  # futures 10..11, 11..12, 12..13
     expected = ((values - mean) / std).astype(np.float32)
-    np.testing.assert_array_equal(batch.inputs["series"][0], expected[7:10])
+    np.testing.assert_array_equal(batch.inputs["past_values"][0], expected[7:10])
     np.testing.assert_array_equal(batch.targets["future"][-1], expected[12:14])
     chosen = load_data(DataSpec(str(path), "forecast", (("value1", "b"),), "train", preprocess=stated))
-    assert first_batch(chosen).inputs["series"].shape == (6, 3, 1)
+    assert first_batch(chosen).inputs["past_values"].shape == (6, 3, 1)
+    whole = load_data(DataSpec(str(path), split="val", preprocess=replace(stated, drop_last=2)))
+    assert len(whole) == 2 and whole.digest() != data.digest()
 
 
 def test_etth1_windows():

@@ -114,3 +114,16 @@ def test_stories_give_their_published_loss():
     result = evaluate(Stories(folder), "lm", data, batch_size=2)
     assert result["tokens"] == 1804
     assert result["loss"] == pytest.approx(1.2664, abs=1e-4)
+
+
+@pytest.mark.parametrize(("horizon", "mse", "mae"), [(96, 0.38149, 0.40495), (720, 0.44952, 0.46580)])
+def test_patchtst_forecasts_with_the_error_of_its_own_code(horizon, mse, mae):
+    from archtool.config.name_table import load_with_names
+    from archtool.data import SeriesPreprocess
+
+    names = Path(__file__).resolve().parents[2] / "recipes" / "names" / "patchtst-etth1.yaml"
+    checkpoint = load_with_names(shared("patchtst_etth1", f"patchtst_336_{horizon}.safetensors"), names)
+    stated = SeriesPreprocess(horizon=horizon, drop_last=128)
+    data = load_data(DataSpec(str(shared("etth1", "ETTh1.csv")), split="test", preprocess=stated))
+    result = evaluate(checkpoint.module(), "forecast", data, batch_size=128)
+    assert (result["mse"], result["mae"]) == (pytest.approx(mse, abs=1e-5), pytest.approx(mae, abs=1e-5))

@@ -14,7 +14,7 @@ from sklearn import metrics as sklearn_metrics
 from archtool.data import DataSpec, TokenPreprocess, load_data
 from archtool.errors import InputError, UsageError
 from archtool.evaluate import Pooling, evaluate
-from archtool.evaluate.statistics import f1_score, pearson, spearman
+from archtool.evaluate.statistics import edit_distance, f1_score, pearson, spearman
 
 torch.set_num_threads(1)
 RANDOM = np.random.default_rng(0)
@@ -153,6 +153,16 @@ def test_agreement_of_classifiers_by_hand():
     assert same["kl"] == pytest.approx(0, abs=1e-9) and same["top1_match"] == 1
 
 
+def test_agreement_of_maps_counts_cells():
+    p_BNHW = torch.tensor([[0.5, 0.9, 0.2], [0.5, 0.1, 0.8]])[None, :, None]
+    q_BNHW = torch.tensor([[0.25, 0.9, 0.8], [0.75, 0.1, 0.2]])[None, :, None]
+    data = numbered(1, "image-classification")
+    result = evaluate(Fixed(logits=q_BNHW.log()), "agreement", data, parent=Fixed(logits=p_BNHW.log()))
+    kl = 0.5 * math.log(2) + 0.5 * math.log(2 / 3), 0.2 * math.log(1 / 4) + 0.8 * math.log(4)
+    assert result["kl"] == pytest.approx(sum(kl) / 3, abs=1e-6)
+    assert result["top1_match"] == pytest.approx(1 / 3)
+
+
 def test_agreement_of_language_models_counts_scored_tokens(tmp_path):
     (tmp_path / "t.txt").write_text("abcabcaab")
     data = load_data(DataSpec(str(tmp_path / "t.txt"), preprocess=TokenPreprocess("bytes", 4, 4)))
@@ -268,3 +278,15 @@ def test_progress_counts_examples():
     data = numbered(5, "image-classification", labels=[0] * 5)
     evaluate(Fixed(logits=torch.zeros(5, 2)), "image-classification", data, batch_size=2, progress=recorder)
     assert recorder.done == recorder.total == 5
+
+
+def test_edit_distance_by_hand():
+    cases = (
+        ("", "", 0),
+        ("", "abc", 3),
+        ("kitten", "sitting", 3),
+        ("flaw", "lawn", 2),
+        ("ab", "ba", 2),
+        ("aba", "aba", 0),
+    )
+    assert [edit_distance(a, b) for a, b, _ in cases] == [n for _, _, n in cases]

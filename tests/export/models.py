@@ -18,6 +18,10 @@ IMAGE = dict(
     image_size=16,
     patch_size=8,
 )
+PYRAMID = dict(
+    num_encoder_blocks=2, depths=[1, 2], sr_ratios=[2, 1], hidden_sizes=[24, 48], patch_sizes=[7, 3], strides=[4, 2],
+    num_attention_heads=[4, 8], mlp_ratios=[2, 2], image_size=24,
+)  # fmt: skip
 STAGES = dict(
     image_size=18, patch_size=2, embed_dim=16, depths=[2, 3], num_heads=[2, 4], window_size=4, mlp_ratio=2.0,
     use_absolute_embeddings=True,
@@ -29,7 +33,21 @@ MOBILE = dict(
 MOBILE2 = dict(image_size=72, base_attn_unit_dims=[64, 80, 96], n_attn_blocks=[1, 2, 1], width_multiplier=0.125)
 ENCODER = dict(**TEXT, num_attention_heads=4, max_position_embeddings=64)
 DECODER = dict(**TEXT, num_attention_heads=6, num_key_value_heads=3, head_dim=8, max_position_embeddings=64)
+SERIES = dict(
+    num_input_channels=3, context_length=24, patch_length=8, patch_stride=4, d_model=32, ffn_dim=40,
+    num_attention_heads=4, num_hidden_layers=2, prediction_length=5, num_targets=4,
+)  # fmt: skip
 DISTIL = dict(vocab_size=61, dim=32, n_layers=2, n_heads=4, hidden_dim=40, max_position_embeddings=40)
+T5 = dict(
+    vocab_size=61, d_model=32, d_kv=8, d_ff=40, num_layers=2, num_heads=4, feed_forward_proj="gated-gelu",
+    relative_attention_num_buckets=8, relative_attention_max_distance=12, decoder_start_token_id=0,
+)  # fmt: skip
+MARIAN = dict(
+    vocab_size=61, d_model=32, encoder_layers=2, decoder_layers=2, encoder_ffn_dim=40, decoder_ffn_dim=40,
+    encoder_attention_heads=4, decoder_attention_heads=4, max_position_embeddings=48, pad_token_id=1,
+    decoder_start_token_id=1, eos_token_id=2, forced_eos_token_id=None, init_std=0.5,
+)  # fmt: skip
+METAFORMER = dict(hidden_sizes=[16, 24], depths=[2, 1], image_size=32)
 
 MODELS = {
     "bert": lambda: tf.BertModel(tf.BertConfig(**ENCODER)),
@@ -43,6 +61,15 @@ MODELS = {
     "mobilevit-body": lambda: tf.MobileViTModel(tf.MobileViTConfig(**MOBILE)),
     "mobilevitv2": lambda: tf.MobileViTV2ForImageClassification(tf.MobileViTV2Config(**MOBILE2, num_labels=5)),
     "deit": lambda: tf.DeiTForImageClassificationWithTeacher(tf.DeiTConfig(**IMAGE, num_labels=5)),
+    "convnext": lambda: tf.ConvNextForImageClassification(tf.ConvNextConfig(**METAFORMER, num_stages=2, num_labels=5)),
+    "convnextv2-body": lambda: tf.ConvNextV2Model(tf.ConvNextV2Config(**METAFORMER, num_stages=2)),
+    "poolformer": lambda: tf.PoolFormerForImageClassification(
+        tf.PoolFormerConfig(**METAFORMER, num_encoder_blocks=2, num_labels=5)
+    ),
+    "segformer-map": lambda: tf.SegformerForSemanticSegmentation(
+        tf.SegformerConfig(**PYRAMID, decoder_hidden_size=16, num_labels=5)
+    ),
+    "pvt_v2": lambda: tf.PvtV2ForImageClassification(tf.PvtV2Config(**PYRAMID, linear_attention=True, num_labels=5)),
     "llama": lambda: tf.LlamaForCausalLM(tf.LlamaConfig(**DECODER)),
     "llama-class": lambda: tf.LlamaForSequenceClassification(tf.LlamaConfig(**DECODER, num_labels=3, pad_token_id=0)),
     "mistral": lambda: tf.MistralForCausalLM(tf.MistralConfig(**DECODER, sliding_window=5)),
@@ -54,7 +81,14 @@ MODELS = {
         tf.Phi3Config(**{k: v for k, v in DECODER.items() if k != "head_dim"}, pad_token_id=0)
     ),
     "gpt2": lambda: tf.GPT2LMHeadModel(tf.GPT2Config(vocab_size=61, n_embd=48, n_layer=3, n_head=4, n_positions=64)),
+    "patchtst": lambda: tf.PatchTSTForPrediction(tf.PatchTSTConfig(**SERIES, pooling_type=None)),
+    "patchtst-class": lambda: tf.PatchTSTForClassification(tf.PatchTSTConfig(**SERIES, use_cls_token=True)),
     "qwen3": lambda: tf.Qwen3ForCausalLM(tf.Qwen3Config(**DECODER)),
+    "mamba": lambda: tf.MambaForCausalLM(
+        tf.MambaConfig(vocab_size=61, hidden_size=32, num_hidden_layers=3, state_size=6)
+    ),
+    "t5": lambda: tf.T5ForConditionalGeneration(tf.T5Config(**T5)),
+    "marian": lambda: tf.MarianMTModel(tf.MarianConfig(**MARIAN)),
 }
 
 

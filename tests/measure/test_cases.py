@@ -18,7 +18,7 @@ from archtool.measure.cases import (
     predict_latency,
 )
 from archtool.measure.inputs import example_inputs, input_length, is_masked, padding_ids
-from archtool.measure.layers import WIDTH, frame_signature, split
+from archtool.measure.layers import WIDTH, frame_signature, require_body, split
 from archtool.measure.store import LatencyStore
 from archtool.measure.subshapes import random_subshapes
 from archtool.measure.table import LatencyTable
@@ -26,10 +26,10 @@ from archtool.model.build import build
 from tests.model.tiny import CONFIGS, tiny
 
 WORK = Workload(2, 9)
-
-
-DECODERS = ("llama", "gemma2", "phi3", "gpt2")
-KINDS = {"gemma2": 3}
+PLAIN = [family for family in CONFIGS if split(tiny(family).architecture, 9).body]
+"""Families whose layers can be measured alone."""
+DECODERS = ("llama", "gemma2", "phi3", "gpt2", "mamba")
+KINDS = {"gemma2": 3, "mamba": 1}
 """Distinct layers where there are not just attention and ffn: Gemma-2 alternates windowed and full attention."""
 
 
@@ -46,8 +46,11 @@ def test_example_inputs_run_and_hold_no_padding(family):
     if first == "input_ids":
         assert not set(inputs[first].flatten().tolist()) & padding_ids(arch)
         assert ("attention_mask" in inputs) == is_masked(arch) == (family not in DECODERS)
+    elif first == "past_values":
+        assert inputs[first].shape == (2, 24, 3)
     else:
-        assert inputs[first].shape == (2, 3, 8, 8) and input_length(arch, 64) == 8
+        size = arch.fact["image_height"]
+        assert inputs[first].shape == (2, 3, size, size) and input_length(arch, 64) == size
 
 
 def test_example_inputs_refuse_what_the_model_cannot_take():
@@ -59,26 +62,34 @@ def test_example_inputs_refuse_what_the_model_cannot_take():
     assert padding_ids(tiny("roberta").architecture) == {0, 1}
 
 
-@pytest.mark.parametrize("family", CONFIGS)
+def test_models_whose_layers_need_a_grid_are_measured_as_a_whole():
+    for family in set(CONFIGS) - set(PLAIN):
+        arch = tiny(family).architecture
+        assert any(p.layer.op and (p.layer.op.on_grid or p.layer.since) for p in arch.places if p.block.stage)
+        with pytest.raises(InputError, match="can be measured alone"):
+            require_body(split(arch, 9))
+
+
+@pytest.mark.parametrize("family", PLAIN)
 def test_body_and_frame_make_the_whole(family):
     arch = tiny(family).architecture
     parts = split(arch, 9)
     validate(parts.frame)
-    assert len(parts.body) == 6 and len({layer.signature for layer in parts.body}) == KINDS.get(family, 2)
-    assert [layer.place.block.name for layer in parts.body] == ["b0", "b0", "b1", "b1", "b2", "b2"]
+    assert len({layer.signature for layer in parts.body}) == KINDS.get(family, 2)
+    assert [layer.place.block.name for layer in parts.body] == [b.name for b in arch.stage("s0") for _ in b.layers]
     assert not {"b0", "b1", "b2"} & set(parts.frame.index)
     assert build(parts.frame)(**example_inputs(parts.frame, 2, 9)).keys() == {name for name, _ in arch.outputs}
     assert all(layer.tokens == (9 if "input_ids" in arch.inputs else layer.tokens) for layer in parts.body)
 
 
-@pytest.mark.parametrize("family", CONFIGS)
+@pytest.mark.parametrize("family", PLAIN)
 def test_a_stack_of_copies_computes_what_the_layers_compute_in_the_model(family):
     model = tiny(family).module()
     arch = model.architecture
     layer = split(arch, 9).body[1]
     stack = layer_stack(layer, dict(layer.sizes), ("input_ids", "attention_mask"), 2)
     validate(stack)
-    copies, name = build(stack), layer.place.layer.name
+    copies, name = build(stack).eval(), layer.place.layer.name
     source = model.get_submodule(layer.place.name).state_dict()
     for i in range(2):
         copies.get_submodule(f"b{i}.{name}").load_state_dict(source)

@@ -29,6 +29,18 @@ def test_the_divergence_is_that_of_torch():
         softened_kl(a, b[:, :5], counts, 3.0)
 
 
+def test_maps_are_distilled_cell_by_cell():
+    ours, theirs = torch.randn(2, 2, 3, 4, 5, generator=torch.Generator().manual_seed(0))
+    batch = Batch({"pixel_values": torch.zeros(2, 1)}, {}, torch.arange(2))
+
+    class Parent(torch.nn.Module):
+        def forward(self, pixel_values):
+            return {"logits": theirs}
+
+    expected = softened_kl(ours.movedim(1, -1), theirs.movedim(1, -1), torch.ones(2, 4, 5, dtype=torch.bool), 2.0)
+    assert float(Distillation(Parent(), 2.0)({"logits": ours}, batch)) == pytest.approx(float(expected), rel=1e-6)
+
+
 def test_a_student_comes_near_its_parent_without_labels(tmp_path):
     data = text_data(tmp_path)
     parent, _ = train(tiny_llama(), data, settings(steps=40, batch_size=16))

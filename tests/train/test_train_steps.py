@@ -74,8 +74,12 @@ def test_mistakes_have_their_exit_codes(call):
     assert code == 2 and "--steps N or --minutes M" in err
 
 
-@pytest.mark.parametrize("name", sorted(shipped_presets()))
-def test_every_shipped_architecture_builds_and_is_seeded(name):
+def raw(name):
+    return shipped_presets()[name].read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("name", [name for name in sorted(shipped_presets()) if "states" not in raw(name)])
+def test_every_small_architecture_builds_and_is_seeded(name):
     one, two, other = (build_model(name, seed) for seed in (0, 0, 1))
     first = next(n for n, lazy in one.weights.items() if lazy.shape and len(lazy.shape) == 2)
     rows = [c.weights[first].rows(0, 1) for c in (one, two, other)]

@@ -35,7 +35,7 @@ def inspect(
     if json:
         emit_json(found)
     else:
-        _show(found)
+        show_summary(found)
 
 
 def _open(model: str, names: str | None) -> Any:
@@ -44,14 +44,15 @@ def _open(model: str, names: str | None) -> Any:
     return archtool.load(model, names)
 
 
-def _show(found: dict[str, Any]) -> None:
+def show_summary(found: dict[str, Any]) -> None:
+    """What `archtool.model.inspect.summary` gives, as a table."""
     rows = [
         (r["name"], r["operator"], _pairs(r["sizes"]), f"{r['parameters']:,}", f"{r['size_bytes']:,}",
          f"{r['bits']:.3g}" if r["parameters"] else "", f"{r['macs']:,}")
         for r in found["layers"]
     ]  # fmt: skip
     emit_table(("layer", "operator", "sizes", "parameters", "bytes", "bits", "MACs"), rows)
-    emit(f"family: {found['family']}   {_pairs(found['streams'])}   outputs: {', '.join(found['outputs'])}")
+    emit(f"family: {found['family'] or '-'}   {_pairs(found['streams'])}   outputs: {', '.join(found['outputs'])}")
     emit(
         f"{found['parameters']:,} parameters, {found['size_bytes']:,} bytes ({found['bits']:.3g} bits each), "
         f"{found['macs']:,} MACs at {found['length']} tokens"

@@ -1,7 +1,7 @@
 """Agreement with a parent, without labels.
 
 What is compared follows from what both give: logits (mean KL(parent || model) in nats and the share of equal
-top-1, per example or per token), else a forecast (MSE, MAE between the two), else embeddings (mean
+top-1, per example, token or cell of a map), else a forecast (MSE, MAE between the two), else embeddings (mean
 cosine, and Spearman between the two models' pairwise similarities, left out where it is undefined).
 """
 
@@ -14,7 +14,7 @@ from archtool.data.dataset import IGNORE, Pairs
 from archtool.errors import InputError
 from archtool.evaluate.loop import check_finite, outputs_of
 from archtool.evaluate.metrics import Metrics
-from archtool.evaluate.pooling import pool
+from archtool.evaluate.pooling import by_position, pool
 from archtool.evaluate.registry import TASKS, Settings
 from archtool.evaluate.statistics import mean_stderr, proportion_stderr, spearman
 from archtool.evaluate.tasks.forecast import difference
@@ -65,8 +65,9 @@ def _logits(
     if ours["logits"].shape != theirs["logits"].shape:
         shapes = f"{tuple(ours['logits'].shape)} and {tuple(theirs['logits'].shape)}"
         raise InputError(f"logits of the model and its parent differ in shape: {shapes}", "compare like with like")
-    counts = counted_positions(batch, theirs["logits"])
-    log_q, log_p = (torch.log_softmax(side["logits"].double(), -1) for side in (ours, theirs))
+    mine, wanted = by_position(ours["logits"]), by_position(theirs["logits"])
+    counts = counted_positions(batch, wanted)
+    log_q, log_p = (torch.log_softmax(side.double(), -1) for side in (mine, wanted))
     kl = torch.where(counts, (log_p.exp() * (log_p - log_q)).sum(-1), 0.0)
     check_finite(kl, "the divergence from the parent", batch)
     same = log_q.argmax(-1) == log_p.argmax(-1)

@@ -139,22 +139,21 @@ class Bundle:
         node.decorator_list = decorated
         self.chunks.append(body.replace(f"def {node.name}(", f"def {name}(", 1))
 
-    def operator(self, cls: type, base: str) -> str:
-        """An operator reduced to ``forward``, ``out_flow`` and what they call on itself; returns the class' name."""
+    def operator(self, cls: type, base: str, entry: Sequence[str] = ("forward", "out_flow")) -> str:
+        """A class reduced to some methods and what they call on itself; returns the class' name."""
         name = cls.__name__ if cls.__name__ not in self.final.values() else f"{cls.__module__.rpartition('.')[2]}_op"
         self.final[cls.__module__, f"class {cls.__name__}"] = name
         body = [
             _indent(self.segment(self.source(owner.__module__), [node], {}), node.col_offset)
-            for owner, node in self.methods(cls)
+            for owner, node in self.methods(cls, entry)
         ]
         doc = (cls.__doc__ or cls.__name__).strip().splitlines()[0]
         self.chunks.append(f'class {name}({base}):\n    """{doc}"""\n\n' + "\n\n".join(body))
         return name
 
-    def methods(self, cls: type) -> Iterator[tuple[type, ast.FunctionDef]]:
-        """``forward``, ``out_flow`` and what they reach through ``self``, each with the class that defines it."""
-        own_flow = next((c for c in cls.__mro__ if "out_flow" in vars(c)), Operator) is not Operator
-        seen: list[str] = ["forward", "out_flow"] if own_flow else ["forward"]
+    def methods(self, cls: type, entry: Sequence[str]) -> Iterator[tuple[type, ast.FunctionDef]]:
+        """Methods and what they reach through ``self``, each with the class that defines it; not `Operator`'s own."""
+        seen = [name for name in entry if next((c for c in cls.__mro__ if name in vars(c)), Operator) is not Operator]
         for name in seen:
             owner = next(c for c in cls.__mro__ if name in vars(c))
             node = _method(self.source(owner.__module__).definitions[owner.__name__], name)

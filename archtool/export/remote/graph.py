@@ -14,7 +14,7 @@ from typing import Any
 from archtool.errors import InputError
 from archtool.families.registry import family_named
 from archtool.ir import parts
-from archtool.ir.architecture import Architecture, Block, Layer, Place
+from archtool.ir.architecture import Architecture, Block, Layer, Place, roots
 from archtool.ir.encodings import Dense, EncodingPlan, matrix
 from archtool.ir.parts import Kind, Part, TensorSpec
 from archtool.ir.table import shape, stored
@@ -41,7 +41,7 @@ def graph(checkpoint: Checkpoint) -> dict[str, Any]:
     """The `graph` of a remote ``config.json``."""
     arch = checkpoint.architecture
     files = list(file_tensors(arch, checkpoint.plan, family_named(arch.family).names(arch)))
-    places = {place.name: place for place in arch.places}
+    places = {place.name: place for place in reversed(arch.places)}  # the first of those that share has all parts
     resolver = Resolver(arch, checkpoint.plan, _pieces(files))
     made = {name: {p.name: resolver.part(place, p) for p in place.parts} for name, place in places.items()}
     return {
@@ -51,9 +51,12 @@ def graph(checkpoint: Checkpoint) -> dict[str, Any]:
         "constants": _constants(made),
         "blocks": [_block(block) for block in arch.blocks],
         "outputs": [list(pair) for pair in arch.outputs],
-        "cached": _cached(arch),
+        "cached": cached(arch),
+        "read": [place.key for place in stepping(arch) if place.layer.reads],
+        "memory": memory(arch),
         "sizes": dict(arch.sizes),
-        "learned_positions": any(axis.rpartition(".")[2] == "positions" for axis in arch.size),
+        "learned_positions": any(axis.rpartition(".")[2] == "positions" for axis in arch.size)
+        or any(getattr(place.layer.op, "sinusoid", None) for place in arch.places),
     }
 
 
@@ -73,8 +76,8 @@ def _tensors(checkpoint: Checkpoint, files: list[FileTensor]) -> dict[str, list[
 def _constants(made: dict[str, dict[str, Any]]) -> list[Any]:
     """Distinct constants, taken out of the parts, which keep their index."""
     table: list[Any] = []
-    for part in (p for parts_ in made.values() for p in parts_.values() if "values" in p):
-        constant = [part.pop("dtype"), part.pop("values")]
+    for part in (p for parts_ in made.values() for p in parts_.values() if p["part"] == "constant"):
+        constant = part.pop("formula") if "formula" in part else [part.pop("dtype"), part.pop("values")]
         if constant not in table:
             table.append(constant)
         part["index"] = table.index(constant)
@@ -92,12 +95,25 @@ def _pieces(files: list[FileTensor]) -> dict[str, Piece]:
     return found
 
 
-def _cached(arch: Architecture) -> list[str]:
+def stepping(arch: Architecture) -> list[Place]:
+    """Places that generation runs at every step: those on the last input."""
+    came = roots(arch.blocks, arch.inputs)
+    return [place for place in arch.places if came[place.block.name] == arch.inputs[-1]]
+
+
+def cached(arch: Architecture) -> list[str]:
     """Places with a key-value cache; none unless every mixer that keeps one is causal."""
-    mixers = [p for p in arch.places if hasattr(p.layer.op, "causal")]
+    mixers = [p for p in stepping(arch) if hasattr(p.layer.op, "causal")]
     if not all(getattr(p.layer.op, "causal", False) for p in mixers):
         return []
-    return [f"{p.block.name}.{p.layer.name}" for p in mixers]
+    return [p.key for p in mixers]
+
+
+def memory(arch: Architecture) -> str:
+    """The block on another input that a decoder reads; empty where there is none, or several."""
+    steps = {place.block.name for place in stepping(arch)}
+    found = {name for place in stepping(arch) for name in place.layer.reads if name not in steps}
+    return found.pop() if len(found) == 1 else ""
 
 
 def _block(block: Block) -> dict[str, Any]:
@@ -114,7 +130,7 @@ def _layer(layer: Layer) -> dict[str, Any]:
     op = None if layer.op is None else {"kind": layer.op.kind, **dataclasses.asdict(layer.op)}
     return {
         "name": layer.name, "op": op, **norms, "residual": layer.residual, "scale": layer.scale,
-        "source": layer.source, "reads": list(layer.reads),
+        "source": layer.source, "reads": list(layer.reads), "since": layer.since,
     }  # fmt: skip
 
 
@@ -199,5 +215,8 @@ def _(part: parts.Frequencies, arch: Architecture) -> dict[str, Any]:
 
 @settings.register
 def _(part: parts.Constant, arch: Architecture) -> dict[str, Any]:
+    if hasattr(part.source, "kind"):
+        formula = {"kind": part.source.kind, **dataclasses.asdict(part.source)}  # type: ignore[call-overload]
+        return {"part": "constant", "formula": formula}
     values = part.source.values()
     return {"part": "constant", "values": values.tolist(), "dtype": str(values.dtype).removeprefix("torch.")}

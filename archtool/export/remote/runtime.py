@@ -21,13 +21,18 @@ from transformers import GenerationMixin, PretrainedConfig, PreTrainedModel
 from transformers.cache_utils import Cache, DynamicCache
 from transformers.utils.generic import ModelOutput
 
+from archtool.export.remote.cache import CachedContext
 from archtool.model.build import walk
-from archtool.model.context import Context, Graph
-from archtool.model.layout import unturn
-from archtool.model.primitives import convolve, group_norm
+from archtool.model.context import Graph
+from archtool.model.layout import inner_shape, unturn
+from archtool.model.primitives import convolve, group_norm, response_norm
 
 OPERATORS: dict[str, type] = {}
+FORMULAS: dict[str, type] = {}
 DECODERS: dict[str, Callable[[Any, Mapping[str, Tensor], int], Tensor]] = {}
+
+
+LAYOUT = ("transpose", "interleaved", "lead", "trail")
 
 
 class Spec:
@@ -52,9 +57,7 @@ class Ref:
 
     def __init__(self, root: nn.Module, spec: Mapping[str, Any]) -> None:
         self.spec = spec
-        self.layout: Any = SimpleNamespace(
-            transpose=spec.get("transpose", False), interleaved=spec.get("interleaved", 0)
-        )
+        self.layout: Any = SimpleNamespace(**{key: spec.get(key, 0) for key in LAYOUT})
         self.places = {leaf: _place(root, name) for leaf, name in spec["leaves"].items()}
 
     def leaves(self) -> dict[str, Tensor]:
@@ -80,8 +83,7 @@ class Ref:
     def _rows(self, tensor: Tensor) -> Tensor:
         if "item" in self.spec:
             tensor = tensor[self.spec["item"]]
-        tensor = tensor.reshape(tensor.shape[self.spec.get("lead", 0) : tensor.dim() - self.spec.get("trail", 0)])
-        tensor = unturn(self.layout, tensor)
+        tensor = unturn(self.layout, tensor.reshape(inner_shape(self.layout, tensor.shape)))
         return tensor[slice(*self.spec["rows"])] if "rows" in self.spec else tensor
 
 
@@ -91,7 +93,7 @@ def _place(root: nn.Module, name: str) -> tuple[nn.Module, str]:
 
 
 class Constants:
-    """Lists of numbers as tensors, made once for each device."""
+    """Lists of numbers, or formulas, as tensors; made once for each device."""
 
     def __init__(self, values: Sequence[Any]) -> None:
         self.values = values
@@ -100,8 +102,12 @@ class Constants:
     def on(self, index: int, device: torch.device) -> Tensor:
         """One of them."""
         if (index, device) not in self.made:
-            dtype, values = self.values[index]
-            self.made[index, device] = torch.tensor(values, dtype=getattr(torch, dtype), device=device)
+            value = self.values[index]
+            if isinstance(value, Mapping):
+                made = FORMULAS[value["kind"]](value).values()
+            else:
+                made = torch.tensor(value[1], dtype=getattr(torch, value[0]))
+            self.made[index, device] = made.to(device)
         return self.made[index, device]
 
 
@@ -149,7 +155,7 @@ class ConvPart(Part):
 
 
 class NormPart(Part):
-    """LayerNorm, RMSNorm (statistics in float32), BatchNorm, or GroupNorm over tokens and channels."""
+    """LayerNorm, RMSNorm (statistics in float32), BatchNorm, GroupNorm over tokens and channels, GRN."""
 
     def __call__(self, x: Tensor) -> Tensor:
         """(..., D) → (..., D)."""
@@ -159,6 +165,8 @@ class NormPart(Part):
             return F.layer_norm(x, x.shape[-1:], weight, self.bias, eps)
         if kind == "group":
             return group_norm(x, weight, self.bias, eps)
+        if kind == "grn":
+            return response_norm(x, weight, self.bias, eps)
         if kind == "batch":
             mean, variance = (self.refs[name].tensor() for name in ("running_mean", "running_var"))
             flat_ND = x.reshape(-1, x.shape[-1])
@@ -190,7 +198,7 @@ class WitnessPart(Part):
 
 
 class ConstantPart(Part):
-    """Numbers that are part of the configuration: rotary frequencies, index tables."""
+    """Numbers that are part of the configuration: rotary frequencies, index tables, positions."""
 
     def resolve(self, device: torch.device) -> Tensor:
         """The numbers."""
@@ -213,24 +221,6 @@ class Parts:
 
     def __init__(self, parts: Mapping[str, Part], device: torch.device) -> None:
         self.__dict__.update({name: part.resolve(device) for name, part in parts.items()})
-
-
-class CachedContext(Context):
-    """One forward pass whose keys and values live in a transformers cache."""
-
-    def __init__(self, graph: Any, inputs: dict[str, Tensor], cache: Cache | None, index: Mapping[str, int]) -> None:
-        super().__init__(graph, inputs, None)
-        self.cache, self.index = cache, index
-        self.seen = 0 if cache is None else int(cache.get_seq_length())
-
-    @property
-    def past(self) -> int:
-        """Tokens seen before this pass."""
-        return self.seen
-
-    def extend(self, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-        """Keys and values (B, H, T, K) of all tokens so far."""
-        return (k, v) if self.cache is None else self.cache.update(k, v, self.index[self.place])
 
 
 class ArchtoolConfig(PretrainedConfig):
@@ -282,11 +272,14 @@ class Network:
     def _parts(self, root: nn.Module, parts: Mapping[str, Any]) -> dict[str, Part]:
         return {name: PARTS[spec["part"]](root, self.constants, spec) for name, spec in parts.items()}
 
-    def run(self, ctx: CachedContext) -> dict[str, Tensor]:
-        """All outputs by name."""
+    def walk(self, ctx: CachedContext) -> dict[str, Tensor]:
+        """What leaves each block."""
         device = next(iter(ctx.inputs.values())).device
-        left = walk(ctx, lambda block, layer: Parts(self.places[f"{block.owner}.{layer.name}"], device))
-        return {name: left[block] for name, block in self.outputs}
+        return walk(ctx, lambda block, layer: Parts(self.places[f"{block.owner}.{layer.name}"], device))
+
+    def named(self, left: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """All outputs by their names in transformers."""
+        return {OUTPUT_NAMES.get(name, name): left[block] for name, block in self.outputs}
 
 
 class ArchtoolModel(PreTrainedModel):
@@ -328,22 +321,16 @@ class ArchtoolModel(PreTrainedModel):
 
         `labels`, `output_attentions`, `output_hidden_states` and embeddings instead of ids are refused.
         """
-        own = {name: others.pop(name) for name in self._network.graph.inputs if name in others}
-        _refuse(others)
-        given = own | {
-            "input_ids": input_ids,
-            "attention_mask": attention_mask,
-            "token_type_ids": token_type_ids,
+        inputs = given_inputs(self._network.graph.inputs, {
+            **others, "input_ids": input_ids, "attention_mask": attention_mask, "token_type_ids": token_type_ids,
             "pixel_values": pixel_values,
-        }
-        inputs = {name: value for name, value in given.items() if value is not None}
+        })  # fmt: skip
         index = self._network.cache_index
         if past_key_values is None and use_cache and index:
             past_key_values = DynamicCache()
         ctx = CachedContext(self._network.graph, inputs, past_key_values if index else None, index)
         self._check_positions(position_ids, ctx)
-        named = {OUTPUT_NAMES.get(name, name): value for name, value in self._network.run(ctx).items()}
-        out = ArchtoolOutput(**named, past_key_values=past_key_values)
+        out = ArchtoolOutput(**self._network.named(self._network.walk(ctx)), past_key_values=past_key_values)
         return out.to_tuple() if return_dict is False else out
 
     def _check_positions(self, position_ids: Tensor | None, ctx: CachedContext) -> None:
@@ -380,8 +367,11 @@ def _operator(spec: Mapping[str, Any] | None) -> Any:
     return None if spec is None else OPERATORS[spec["kind"]](spec)
 
 
-def _refuse(others: Mapping[str, Any]) -> None:
+def given_inputs(names: Sequence[str], given: Mapping[str, Any]) -> dict[str, Tensor]:
+    """The graph's inputs, masks and segments among what was given; what the model does not take is refused."""
     refused = ("labels", "output_attentions", "output_hidden_states", "inputs_embeds", "head_mask")
-    asked = [name for name in refused if not (others.get(name) is None or others.get(name) is False)]
+    asked = [name for name in refused if not (given.get(name) is None or given.get(name) is False)]
     if asked:
         raise ValueError(f"this model does not take {', '.join(asked)}")
+    read = (*names, "attention_mask", "token_type_ids", "decoder_attention_mask")
+    return {name: given[name] for name in read if given.get(name) is not None}

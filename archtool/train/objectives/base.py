@@ -20,6 +20,7 @@ TASK_LOSSES: Mapping[str, str] = {
     "image-classification": "archtool.train.objectives.classes:class_loss",
     "text-classification": "archtool.train.objectives.classes:class_loss",
     "lm": "archtool.train.objectives.next_token:next_token_loss",
+    "translation": "archtool.train.objectives.next_token:next_token_loss",
     "forecast": "archtool.train.objectives.forecast:forecast_loss",
 }
 

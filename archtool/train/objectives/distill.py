@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from archtool.data.batches import Batch
 from archtool.errors import InputError, UsageError
-from archtool.evaluate.pooling import Pooling, pool
+from archtool.evaluate.pooling import Pooling, by_position, pool
 from archtool.evaluate.tasks.agreement import counted_positions
 
 if TYPE_CHECKING:
@@ -42,8 +42,8 @@ class Distillation:
         with torch.no_grad():
             wanted = self.parent(**batch.inputs)
         if "logits" in outputs and "logits" in wanted:
-            counts = counted_positions(batch, wanted["logits"])
-            return softened_kl(outputs["logits"], wanted["logits"], counts, self.temperature)
+            ours, theirs = by_position(outputs["logits"]), by_position(wanted["logits"])
+            return softened_kl(ours, theirs, counted_positions(batch, theirs), self.temperature)
         if "forecast" in outputs and "forecast" in wanted:
             return torch.nn.functional.mse_loss(outputs["forecast"].float(), wanted["forecast"].float())
         return embedding_distance(outputs, wanted, batch)
