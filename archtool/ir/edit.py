@@ -11,11 +11,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from archtool.errors import InputError
-from archtool.ir.architecture import Architecture, Block, Layer, Place
+from archtool.ir.architecture import Architecture, Block, Layer, Place, place_flows
 from archtool.ir.axes import Dim, Selection, Selections, kept_indices
 from archtool.ir.encodings import Encoding, EncodingPlan
+from archtool.ir.feeds import entering as fed
 from archtool.ir.fold import Folding, folded, folding
-from archtool.ir.operator import Flow
 from archtool.ir.table import Claim, claims, stored
 
 
@@ -329,7 +329,7 @@ def _drop_block(arch: Architecture, name: str) -> Architecture:
     places = [p for p in arch.places if p.block is block]
     if len(entering) != 1 or not places or places[0].site.inputs[:1] != (places[-1].leaving,):
         raise RefusedEdit(f"block {name} does not leave what enters it, so it cannot be dropped", "")
-    if _changes_flow(places):
+    if _changes_flow(arch, places):
         raise RefusedEdit(f"block {name} changes the number of tokens, so it cannot be dropped", "")
     if any(b.share == name for b in arch.blocks):
         raise RefusedEdit(f"block {name} owns tensors that other blocks share", "Drop a block that shares instead.")
@@ -350,11 +350,13 @@ def _rewired(block: Block, inputs: tuple[str, ...], gone: str, instead: str) -> 
     return replace(block, inputs=named(inputs), layers=layers)
 
 
-def _changes_flow(places: Sequence[Place]) -> bool:
-    entering = flow = Flow(64 * 64, (64, 64))
+def _changes_flow(arch: Architecture, places: Sequence[Place]) -> bool:
+    """Whether other tokens, or other sequences of them, leave than enter."""
+    flows = dict(zip((p.key for p in arch.places), place_flows(arch, fed(arch)), strict=True))
+    entering = flow = replace(flows[places[0].key], beside=())
     for place in places:
         if place.layer.op and place.layer.source == "previous":
-            flow = place.layer.op.out_flow(place.site, flow)
+            flow = replace(place.layer.op.out_flow(place.site, flows[place.key]), beside=())
     return flow != entering
 
 

@@ -72,12 +72,6 @@ def followed(
     return replace(arch, blocks=blocks, sizes=tuple(table.items()))
 
 
-def with_output(arch: Architecture, name: str, op: Operator, source: str) -> Architecture:
-    """The model with one more output, the operator alone on what leaves block ``source``."""
-    block = Block(name, (Layer("op", op, residual=False),), inputs=(source,))
-    return replace(arch, blocks=(*arch.blocks, block), outputs=(*arch.outputs, (name, name)))
-
-
 def encoder_decoder(op: Operator, **sizes: int) -> Architecture:
     """An encoder and a causal decoder of other widths; every decoder block reads the encoder through ``op``."""
     from archtool.operators.attention import Attention

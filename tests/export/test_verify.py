@@ -109,6 +109,7 @@ def five_heads(checkpoint):
     return edited(checkpoint, *(keep(f"b{i}.attn.kv", (0, 2, 3, 4, 5)) for i in range(3)))
 
 
+PYRAMIDS = dict.fromkeys(("segformer-map", "pvt_v2"), ragged_encoder)
 UNIFORM = ("bert-class", "distilbert", "vit", "deit", "qwen2", "segformer-map", "pvt_v2", "patchtst-class")
 ENCODERS = (
     "bert",
@@ -265,7 +266,7 @@ def wrong(sources, tmp_path_factory):
 def onnx_runs(sources, tmp_path_factory):
     """Image models with an ONNX graph beside them."""
     root = tmp_path_factory.mktemp("onnx")
-    changed = {"vit": ragged_encoder, "swin": ragged_stages, "mobilevitv2": ragged_mobile}
+    changed = {"vit": ragged_encoder, "swin": ragged_stages, "mobilevitv2": ragged_mobile, **PYRAMIDS}
     for name, change in changed.items():
         checkpoint = change(sources[name])
         record(checkpoint, export_model(checkpoint, root / name / "model", onnx=True), root / name)
@@ -278,7 +279,7 @@ def verified(runs, wrong, onnx_runs):
     return verify_all([*(folder for _, _, folder in runs.values()), *wrong, *onnx_runs.values()])
 
 
-@pytest.mark.parametrize("name", ["vit", "swin", "mobilevitv2"])
+@pytest.mark.parametrize("name", ["vit", "swin", "mobilevitv2", *PYRAMIDS])
 def test_an_onnx_graph_is_verified_beside_the_model(name, onnx_runs, verified):
     both = verified[onnx_runs[name]]
     assert [v.runtime for v in both] == ["transformers", "onnxruntime"]

@@ -41,7 +41,7 @@ def graph(checkpoint: Checkpoint) -> dict[str, Any]:
     """The `graph` of a remote ``config.json``."""
     arch = checkpoint.architecture
     files = list(file_tensors(arch, checkpoint.plan, family_named(arch.family).names(arch)))
-    places = {place.name: place for place in arch.places}
+    places = {place.name: place for place in reversed(arch.places)}  # the first of those that share has all parts
     resolver = Resolver(arch, checkpoint.plan, _pieces(files))
     made = {name: {p.name: resolver.part(place, p) for p in place.parts} for name, place in places.items()}
     return {
