@@ -54,21 +54,21 @@ def main() -> None:
 
 def compared(name: str) -> dict[str, str]:
     """Axis → what was found, for every axis whose groups are not the same; the axes that agree are counted."""
-    reference, checkpoint, feed = models(name)
-    theirs = traced(reference, feed)
+    reference, checkpoint, modules, feed = models(name)
+    theirs, ours = traced(reference, feed), sides(checkpoint, modules)
     found: dict[str, str] = {}
-    for axis, mine in sides(checkpoint).items():
+    for axis, mine in ours.items():
         root = next((module for module, side in sorted(mine) if side == "out" and module in theirs), None)
         if root is None:
             found[axis] = f"torch-pruning has no group; ours {exactness(checkpoint, axis)}"
         elif theirs[root] != mine:
             said = f"torch-pruning {difference(mine, theirs[root])}: {attempted(reference, root, feed)}"
             found[axis] = f"{said}; ours {exactness(checkpoint, axis)}"
-    return found | {"": f"{len(sides(checkpoint))} axes"}
+    return found | {"": f"{len(ours)} axes"}
 
 
-def models(name: str) -> tuple[Any, Any, dict[str, Any]]:
-    """transformers' model of a small configuration, the same as a checkpoint of ours, and inputs."""
+def models(name: str) -> tuple[Any, Any, dict[str, str], dict[str, Any]]:
+    """transformers' model, the same as a checkpoint of ours, tensor of the file → module, and inputs."""
     import torch
     import transformers
 
@@ -85,16 +85,28 @@ def models(name: str) -> tuple[Any, Any, dict[str, Any]]:
     with torch.no_grad():
         for p in made.parameters():
             p.add_(torch.randn(p.shape) * 0.1)
+        for buffer in (b for n, b in made.named_buffers() if "running" in n):
+            buffer.add_(torch.rand(buffer.shape))
     with tempfile.TemporaryDirectory() as folder:
         made.save_pretrained(folder)
         from archtool.model.checkpoint import of_module
 
         checkpoint = of_module(load(Path(folder)).module())
+        modules = modules_of(made, Path(folder))
     feed = reference_inputs(checkpoint.architecture)
-    return made, checkpoint, {k: v for k, v in feed.items() if "mask" not in k}
+    return made, checkpoint, modules, {k: v for k, v in feed.items() if "mask" not in k}
 
 
-def sides(checkpoint: Any) -> dict[str, Sides]:
+def modules_of(model: Any, folder: Path) -> dict[str, str]:
+    """File tensor → the module that holds it, by value: names in files and in modules need not be the same."""
+    from safetensors.torch import load_file
+
+    held = {tensor.detach().numpy().tobytes(): name.rpartition(".")[0] for name, tensor in model.state_dict().items()}
+    saved = {name: tensor for path in folder.glob("*.safetensors") for name, tensor in load_file(path).items()}
+    return {name: held.get(tensor.numpy().tobytes(), "") for name, tensor in saved.items()}
+
+
+def sides(checkpoint: Any, modules: Mapping[str, str]) -> dict[str, Sides]:
     """Axis → (module of the file, side) for every tensor that a selection of it cuts."""
     from archtool.families.registry import family_named
     from archtool.ir.parts import Role
@@ -107,7 +119,7 @@ def sides(checkpoint: Any) -> dict[str, Sides]:
         found: set[tuple[str, str]] = set()
         roles = set()
         for claim in axis_claims(arch, axis):
-            module = file.get(claim.spec.storage, "").rpartition(".")[0]
+            module = modules.get(file.get(claim.spec.storage, ""), "")
             for dimension, role in zip(claim.spec.dims, claim.spec.roles, strict=True):
                 if axis in dimension.axes() and module:
                     roles.add(role)
