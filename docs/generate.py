@@ -103,8 +103,8 @@ def operators_page() -> str:
         "# Operators",
         "What architectures are made of, as `archtool operators` prints it. T is tokens, D the width of the stream. "
         "The column *checked* is measured by `python benchmarks/field_operators.py`: steps that a model with the "
-        "operator passed through generic code (`export` is the remote dialect in a fresh process). Rows of norms, positions "
-        "and topologies say how something is said without an operator of its own.",
+        "operator passed through generic code (`export` is the remote dialect in a fresh process). Rows of norms, "
+        "positions and topologies say how something is said without an operator of its own.",
         table(heads, listed),
         "## Technique by operator",
         "Found by trying each technique on the operator's own sample models; anything but *yes* is the refusal's "

@@ -85,7 +85,7 @@ def python(folder, site, *argv):
 def test_the_plugin_is_listed(installed, tmp_path):
     done = python(tmp_path, installed, "-m", "archtool.cli.main", "plugins", "--installed", "--json")
     rows = {(r["kind"], r["name"]): r for r in json.loads(done.stdout)}
-    for key in (("operators", "ffn.se"), ("steps", "round-widths")):
+    for key in (("operators", "example.se"), ("steps", "round-widths")):
         assert rows[key]["package"] == "archtool-example" and rows[key]["error"] == ""
 
 
@@ -104,7 +104,7 @@ def test_without_the_plugin_its_models_are_refused_by_name(installed, tmp_path):
     build = USE.split("feed = ")[0]
     assert python(tmp_path, installed, "-c", build).returncode == 0
     done = python(tmp_path, tmp_path, "-m", "archtool.cli.main", "inspect", "parent")
-    assert done.returncode == 4 and "unknown operator 'ffn.se'" in done.stderr
+    assert done.returncode == 4 and "unknown operator 'example.se'" in done.stderr
 
 
 def test_a_broken_plugin_is_listed_with_its_error(installed, tmp_path):
@@ -115,4 +115,4 @@ def test_a_broken_plugin_is_listed_with_its_error(installed, tmp_path):
         (tmp_path / "kept.py").rename(installed / "archtool_example" / "round_widths.py")
     rows = {r["name"]: r for r in json.loads(done.stdout)}
     assert "No module named 'archtool_example.round_widths'" in rows["round-widths"]["error"]
-    assert rows["ffn.se"]["error"] == ""
+    assert rows["example.se"]["error"] == ""

@@ -32,6 +32,7 @@ EAGER = {
     "model.generate",
     "export.remote.cache",
     "export.remote.runtime",
+    "export.remote.seq2seq",
 }
 """Modules that are torch code through and through: imported lazily themselves."""
 LIGHT = {"typer", "rich", "pydantic"} | set(sys.stdlib_module_names)

@@ -14,7 +14,10 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-NAMES = {"last_hidden_state": "hidden", "pooler_output": "pooled"}
+NAMES = {
+    "last_hidden_state": "hidden", "pooler_output": "pooled", "prediction_outputs": "forecast",
+    "prediction_logits": "logits", "regression_outputs": "logits",
+}  # fmt: skip
 
 
 def run_transformers(folder: Path, inputs: dict[str, Any]) -> dict[str, Any]:

@@ -27,6 +27,15 @@ HEADS = {
     "AutoModelForSemanticSegmentation": "logits",
 }  # fmt: skip
 
+NAMED_CLASS = """\
+import transformers
+
+config = transformers.AutoConfig.from_pretrained("{folder}")
+model = getattr(transformers, config.architectures[0]).from_pretrained("{folder}")
+output = model(**inputs)[0]
+"""
+"""For classes that no auto class leads to (forecasters)."""
+
 
 def load_snippet(dialect: str, arch: Architecture, folder: str = "model") -> str:
     """Python that loads an exported folder and runs it once."""
@@ -34,10 +43,13 @@ def load_snippet(dialect: str, arch: Architecture, folder: str = "model") -> str
         return f'import archtool\n\nmodel = archtool.load("{folder}").module()\n'
     if dialect == "onnx":
         return f'import onnxruntime\n\nsession = onnxruntime.InferenceSession("{folder}/model.onnx")\n'
+    if dialect != "remote" and "past_values" in arch.inputs:
+        return NAMED_CLASS.format(folder=folder)
     auto = classes(arch)[1][-1]
+    answer = "forecast" if "forecast" in dict(arch.outputs) else HEADS[auto]
     trust = ", trust_remote_code=True" if dialect == "remote" else ""
     lines = [f"from transformers import {auto}", "", f'model = {auto}.from_pretrained("{folder}"{trust})']
-    return "\n".join((*lines, f"output = model(**inputs).{HEADS[auto]}")) + "\n"
+    return "\n".join((*lines, f"output = model(**inputs).{answer}")) + "\n"
 
 
 def limits(dialect: str) -> tuple[str, ...]:

@@ -110,9 +110,9 @@ def class_count(c: Config, shapes: Shapes, weight: str) -> int:
 
 
 def said_classes(config: Mapping[str, Any]) -> int:
-    """Number of classes of a configuration; Hugging Face's default is 2."""
-    labels = config.get("id2label")
-    return len(labels) if labels else int(config.get("num_labels") or 2)
+    """Number of classes of a configuration (0: no classifier); Hugging Face's default is 2."""
+    labels, count = config.get("id2label"), config.get("num_labels")
+    return len(labels) if labels is not None else int(2 if count is None else count)
 
 
 def label_keys(base: Mapping[str, Any], classes: int) -> dict[str, Any]:

@@ -72,8 +72,8 @@ class Mamba(Decoder):
 
     def write(self, arch: Architecture, base: Mapping[str, Any]) -> dict[str, Any]:
         """See `Family.write`; notes that repeat another key follow it."""
-        inner = uniform(arch, "ssm.inner")
         derived = self._config(arch)
+        inner = derived["expand"] and derived["expand"] * derived["hidden_size"]
         notes = {**{note: derived[key] for note, key in IMPLIED.items()}, **_inner_notes(inner)}
         return super().write(arch, {**base, **{note: value for note, value in notes.items() if note in base}})
 

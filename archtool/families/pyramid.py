@@ -22,6 +22,7 @@ from archtool.operators.attention import Attention
 from archtool.operators.conv import GridConv
 from archtool.operators.conv_mlp import ConvMlp
 from archtool.operators.dense import Dense
+from archtool.operators.down_conv import DownConv
 from archtool.operators.image_head import ImageHead
 from archtool.operators.overlap_stem import OverlapStem, overlapping
 from archtool.operators.pool import Pool
@@ -92,7 +93,7 @@ class Pyramid:
         for i in range(stages):
             width = draft.sizes[f"s{i}.width"] = said["hidden_sizes"][i]
             where = overlapping(said["patch_sizes"][i], said["strides"][i])
-            op = GridConv(into=f"s{i}.width", **where) if i else OverlapStem(**where)
+            op = DownConv(into=f"s{i}.width", **where) if i else OverlapStem(**where)
             draft.block(stem_name(i), (Layer("patches", op, post=norm, residual=False), {}))
             attention = self._attention(c, width, said["num_attention_heads"][i], said["sr_ratios"][i], norm)
             ffn = self._ffn(c), {"hidden": int(width * said["mlp_ratios"][i])}

@@ -22,6 +22,7 @@ from archtool.families.names import Entry, entry, linear
 from archtool.families.vision_encoder import pair, said_pair, stem_of
 from archtool.ir.architecture import Architecture, Block, Layer, NormSpec, place_flows
 from archtool.ir.feeds import entering
+from archtool.ir.table import stored
 from archtool.operators.dense import Dense
 from archtool.operators.mlp import Mlp
 from archtool.operators.patch_merging import PatchMerging
@@ -158,7 +159,8 @@ class Swin:
             if stage:
                 merge = f"{at}encoder.layers.{stage - 1}.downsample"
                 entries += norm_names(f"{merge}.norm", f"down{stage}.merge.norm")
-                entries += linear(f"{merge}.reduction", f"down{stage}.merge.reduce", bias=False)
+                biased = f"down{stage}.merge.reduce.bias" in stored(arch)
+                entries += linear(f"{merge}.reduction", f"down{stage}.merge.reduce", bias=biased)
         entries += norm_names(f"{at}layernorm", "final.norm.pre")
         if "head" in arch.index:
             entries += linear("classifier", "head.score.proj", bias=True)

@@ -19,6 +19,7 @@ from archtool.ir.operator import Operator
 
 T = TypeVar("T")
 Lookup = Callable[[str], type[Operator]]
+DECISIONS = ("Select", "Drop", "Encode", "Unshare", "Fold")
 PLAIN = frozenset({int, float, str, bool})
 """Types that JSON has too; an edit holds a number for every unit of a model."""
 
@@ -29,7 +30,7 @@ def to_json(value: Any) -> Any:
         return value
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         kind = {"kind": value.kind} if isinstance(value, Operator | Encoding) else {}
-        tag = {"is": type(value).__name__} if type(value).__name__ in ("Select", "Drop", "Encode", "Unshare") else {}
+        tag = {"is": type(value).__name__} if type(value).__name__ in DECISIONS else {}
         return {**tag, **kind, **{f.name: to_json(getattr(value, f.name)) for f in _changed(value)}}
     if isinstance(value, tuple | list):
         return [to_json(item) for item in value]

@@ -11,10 +11,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from archtool.errors import InputError
-from archtool.ir.architecture import Architecture, Block, Layer, Place
+from archtool.ir.architecture import Architecture, Block, Layer, Place, place_flows
 from archtool.ir.axes import Dim, Selection, Selections, kept_indices
 from archtool.ir.encodings import Encoding, EncodingPlan
-from archtool.ir.operator import Flow
+from archtool.ir.feeds import entering as fed
+from archtool.ir.fold import Folding, folded, folding
 from archtool.ir.table import Claim, claims, stored
 
 
@@ -54,7 +55,19 @@ class Unshare:
     layer: str = ""
 
 
-Decision = Select | Drop | Encode | Unshare
+@dataclass(frozen=True)
+class Fold:
+    """Make a norm part of the linear layers before or after it: ``"branch"``, ``"pre"``, or one of the operator's own.
+
+    A BatchNorm is gone afterwards; of a norm whose statistics are each sample's own, the gain and bias are (1 and 0).
+    """
+
+    block: str
+    layer: str
+    norm: str = "branch"
+
+
+Decision = Select | Drop | Encode | Unshare | Fold
 
 
 @dataclass(frozen=True)
@@ -82,12 +95,14 @@ class Step:
         before / after: the architecture on both sides.
         selections: by axis.
         copies: storage that is new in ``after`` → the storage whose values it starts with.
+        folding: what became part of what.
     """
 
     before: Architecture
     after: Architecture
     selections: Mapping[str, Selection] = field(default_factory=dict)
     copies: Mapping[str, str] = field(default_factory=dict)
+    folding: Folding | None = None
 
     def plan(self, before: EncodingPlan) -> EncodingPlan:
         """The encodings of what is left; a copy is stored as its source."""
@@ -121,6 +136,11 @@ def steps(arch: Architecture, edit: Edit) -> tuple[Step, ...]:
             flush()
             after, copies = unshare(arch, decision)
             done.append(Step(arch, after, {}, copies))
+            arch = after
+        elif isinstance(decision, Fold):
+            flush()
+            after, folding = fold(arch, decision)
+            done.append(Step(arch, after, folding=folding))
             arch = after
     flush()
     return tuple(done)
@@ -255,6 +275,14 @@ def unshare(arch: Architecture, what: Unshare) -> tuple[Architecture, Mapping[st
     return after, {name: storage[prefix + name.removeprefix(mine)] for name in new}
 
 
+def fold(arch: Architecture, what: Fold) -> tuple[Architecture, Folding]:
+    """The architecture in which a norm is part of the linear layers beside it."""
+    found = folding(arch, what.block, what.layer, what.norm)
+    if isinstance(found, str):
+        raise RefusedEdit(f"{what.block}.{what.layer}.{what.norm} cannot be folded: {found}", "Leave it as it is.")
+    return folded(arch, what.block, what.layer, found), found
+
+
 def _untied(layer: Layer) -> Layer:
     return replace(layer, op=replace(layer.op, tie="")) if getattr(layer.op, "tie", "") and layer.op else layer  # type: ignore[call-arg]
 
@@ -264,7 +292,10 @@ def _drop_layer(arch: Architecture, what: Drop) -> Architecture:
     layer = next((item for item in block.layers if item.name == what.layer), None)
     if layer is None or not layer.residual:
         raise RefusedEdit(f"{what.block}.{what.layer} is not a residual layer", "Only residual layers can be dropped.")
-    blocks = tuple(replace(b, layers=_without_branch(b, layer)) if b is block else b for b in arch.blocks)
+    layers = _without_branch(block, layer)
+    if not layers:
+        return _drop_block(arch, block.name)
+    blocks = tuple(replace(b, layers=layers) if b is block else b for b in arch.blocks)
     return _without_unused(replace(arch, blocks=blocks), f"{what.block}.{what.layer}")
 
 
@@ -298,7 +329,7 @@ def _drop_block(arch: Architecture, name: str) -> Architecture:
     places = [p for p in arch.places if p.block is block]
     if len(entering) != 1 or not places or places[0].site.inputs[:1] != (places[-1].leaving,):
         raise RefusedEdit(f"block {name} does not leave what enters it, so it cannot be dropped", "")
-    if _changes_flow(places):
+    if _changes_flow(arch, places):
         raise RefusedEdit(f"block {name} changes the number of tokens, so it cannot be dropped", "")
     if any(b.share == name for b in arch.blocks):
         raise RefusedEdit(f"block {name} owns tensors that other blocks share", "Drop a block that shares instead.")
@@ -319,11 +350,13 @@ def _rewired(block: Block, inputs: tuple[str, ...], gone: str, instead: str) -> 
     return replace(block, inputs=named(inputs), layers=layers)
 
 
-def _changes_flow(places: Sequence[Place]) -> bool:
-    entering = flow = Flow(64 * 64, (64, 64))
+def _changes_flow(arch: Architecture, places: Sequence[Place]) -> bool:
+    """Whether other tokens, or other sequences of them, leave than enter."""
+    flows = dict(zip((p.key for p in arch.places), place_flows(arch, fed(arch)), strict=True))
+    entering = flow = replace(flows[places[0].key], beside=())
     for place in places:
         if place.layer.op and place.layer.source == "previous":
-            flow = place.layer.op.out_flow(place.site, flow)
+            flow = replace(place.layer.op.out_flow(place.site, flows[place.key]), beside=())
     return flow != entering
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from archtool.ir.axes import Dim, Sizes, dim
@@ -169,6 +169,21 @@ class Operator:
     def refuses(self, axis: str, keep: Any) -> str:
         """Why this operator does not take a selection of ``axis`` (full name); empty if it does."""
         return ""
+
+    def feeder(self, norm: str) -> str:
+        """The linear part or convolution whose result enters a norm as it is; empty if none does.
+
+        ``norm`` is the layer's ``"branch"`` or a norm of the operator's own, which then is a setting of that name.
+        """
+        return ""
+
+    def readers(self, norm: str) -> tuple[str, ...]:
+        """The linear parts that alone read what leaves a norm (as `feeder`, or ``"pre"``); empty if others read it."""
+        return ()
+
+    def with_bias(self, parts: Sequence[str]) -> Operator:
+        """This operator with biases on these linear parts (others may get one too); default: its ``bias`` setting."""
+        return replace(self, bias=True)  # type: ignore[call-arg]
 
     def forward(self, m: Any, x: Tensor, ctx: Any) -> Tensor:
         """The maths: ``m`` has a child per part, ``x`` is the stream (a tuple when several enter)."""

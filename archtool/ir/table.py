@@ -26,8 +26,11 @@ class Claim:
 
 
 def claims(arch: Architecture) -> tuple[Claim, ...]:
-    """Every tensor use, in execution order; shared blocks and tied weights appear once per use."""
-    return tuple(_claims(arch))
+    """Every tensor use, in execution order; shared blocks and tied weights appear once per use. Made once per graph."""
+    made: dict[str, tuple[Claim, ...]] = vars(arch)
+    if "_claims" not in made:
+        made["_claims"] = tuple(_claims(arch))
+    return made["_claims"]
 
 
 def _claims(arch: Architecture) -> Iterator[Claim]:

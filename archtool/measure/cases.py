@@ -24,8 +24,8 @@ from archtool.measure.table import LatencyTable, ModelCase, OpCase
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-DEFAULT_AXES = ("kv", "hidden")
-"""Axes that a grid varies unless told otherwise: attention heads and feed-forward widths."""
+DEFAULT_AXES = ("kv", "hidden", "inner")
+"""Axes that a grid varies unless told otherwise: attention heads, feed-forward and other inner widths."""
 
 
 MOST_FIRST_COPIES = 8

@@ -7,12 +7,13 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from archtool.errors import InputError
-from archtool.ir.edit import Edit, RefusedEdit, Step, indices, outcome, steps
+from archtool.ir.edit import Edit, Fold, RefusedEdit, Step, indices, outcome, steps
 from archtool.ir.encodings import Affine, Dense, Encoding
 from archtool.ir.parts import TensorSpec
 from archtool.ir.table import shape, stored
-from archtool.model.carried import carried_after
+from archtool.model.carried import carried_after, under_known_names
 from archtool.model.checkpoint import Checkpoint, encoded_weights, leaf_name, picked
+from archtool.model.fold import folded_weights
 from archtool.model.lazy import Held, Lazy
 
 if TYPE_CHECKING:
@@ -42,12 +43,15 @@ def apply(checkpoint: Checkpoint, edit: Edit, delta: Mapping[str, Tensor] | None
     for storage in stored(after):
         dims = shape(specs[storage], current.architecture)
         weights.update(_stored_as(current, storage, dims, plan.of(storage)))
-    return replace(current, architecture=after, plan=plan, weights=weights)
+    done = replace(current, architecture=after, plan=plan, weights=weights)
+    return under_known_names(done) if any(isinstance(d, Fold) for d in edit.decisions) else done
 
 
 def _structural(checkpoint: Checkpoint, step: Step) -> Checkpoint:
-    before, weights = stored(step.before), {}
+    before, weights = stored(step.before), folded_weights(checkpoint, step) if step.folding else {}
     for storage in stored(step.after):
+        if storage in weights:
+            continue
         source = step.copies.get(storage, storage)
         picks = tuple(indices(d, step.before, step.selections) for d in before[source].dims)
         found = _selected(checkpoint, source, before[source], picks)

@@ -58,6 +58,6 @@ def _encoded(entry: Entry, shapes: tuple[tuple[int, ...], ...], plan: EncodingPl
     for leaves in zip(*per_piece, strict=True):
         pieces = tuple(leaf_name(piece, leaf) for piece, leaf in zip(entry.pieces, leaves, strict=True))
         plain = replace(
-            entry, file=f"{entry.file}_{leaves[0].name}", pieces=pieces, transpose=False, interleaved=0, lead=0
+            entry, file=f"{entry.file}_{leaves[0].name}", pieces=pieces, transpose=False, interleaved=0, lead=0, trail=0
         )
         yield FileTensor(plain, tuple(leaf.shape for leaf in leaves), leaves[0].dtype)

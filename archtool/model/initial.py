@@ -45,5 +45,7 @@ def _orthogonal(shape: Sequence[int], generator: torch.Generator) -> Tensor:
 
     rows, columns = shape
     blocks = torch.randn(-(-rows // columns), columns, columns, generator=generator)
-    turned = torch.linalg.qr(blocks).Q.transpose(1, 2).flatten(0, 1)[:rows]
+    q, r = torch.linalg.qr(blocks)
+    even = q * r.diagonal(dim1=1, dim2=2).sign()[:, None]  # else the first entries would have one sign
+    turned = even.transpose(1, 2).flatten(0, 1)[:rows]
     return turned * torch.randn(rows, columns, generator=generator).norm(dim=1, keepdim=True)

@@ -18,7 +18,7 @@ def split(entry: Entry, tensor: Tensor, shapes: Sequence[tuple[int, ...]]) -> li
     """The canonical pieces (of the given shapes) of a whole file tensor."""
     if entry.stack:
         return [unturn(entry, tensor[i]) for i in range(len(shapes))]
-    whole = unturn(entry, tensor.reshape(tensor.shape[entry.lead :]))
+    whole = unturn(entry, tensor.reshape(inner_shape(entry, tensor.shape)))
     if len(shapes) == 1:
         return [whole]
     return list(whole.split([shape[0] for shape in shapes], dim=0))
@@ -32,7 +32,12 @@ def join(entry: Entry, pieces: Sequence[Tensor]) -> Tensor:
         return torch.stack([turn(entry, piece) for piece in pieces])
     whole = pieces[0] if len(pieces) == 1 else torch.cat(list(pieces), dim=0)
     turned = turn(entry, whole)
-    return turned.reshape((*(1,) * entry.lead, *turned.shape))
+    return turned.reshape((*(1,) * entry.lead, *turned.shape, *(1,) * entry.trail))
+
+
+def inner_shape(entry: Entry, shape: Sequence[int]) -> tuple[int, ...]:
+    """A file tensor's shape without the dimensions of size 1 around it."""
+    return tuple(shape[entry.lead : len(shape) - entry.trail])
 
 
 def unturn(entry: Entry, tensor: Tensor) -> Tensor:

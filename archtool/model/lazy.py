@@ -159,17 +159,18 @@ class Filed:
         """Reads no more than these rows where the layout allows it."""
         if self.turned:
             return self._whole[start:stop] if self.shape else self._whole
-        return self.store.read(self.entry.file, slice(self.first + start, self.first + stop) if self.shape else None)
+        tensor = self.store.read(self.entry.file, slice(self.first + start, self.first + stop) if self.shape else None)
+        return tensor.reshape(tensor.shape[: tensor.dim() - self.entry.trail])
 
     @property
     def _whole(self) -> Tensor:
-        from archtool.model.layout import unturn
+        from archtool.model.layout import inner_shape, unturn
 
         entry = self.entry
         if entry.stack:
             return unturn(entry, self.store.read(entry.file, slice(self.index, self.index + 1))[0])
         tensor = self.store.read(entry.file)
-        whole = unturn(entry, tensor.reshape(tensor.shape[entry.lead :]))
+        whole = unturn(entry, tensor.reshape(inner_shape(entry, tensor.shape)))
         return whole[self.first : self.first + self.shape[0]]
 
 

@@ -31,7 +31,8 @@ def views(model: Model, selections: Selections) -> dict[str, Tensor]:
     """
     arch = model.architecture
     select(arch, selections)
-    tensors = dict(model.named_parameters()) | dict(model.named_buffers())
+    buffers = dict(model.named_buffers(remove_duplicate=False))
+    tensors = dict(model.named_parameters(remove_duplicate=False)) | buffers
     made: dict[tuple[int, object], Tensor] = {}
     found: dict[str, Tensor] = {}
     for claim in claims(arch):
@@ -50,7 +51,7 @@ def run(model: Model, tensors: Mapping[str, Tensor], **inputs: Any) -> dict[str,
     """Outputs of the sub-network."""
     from torch.func import functional_call
 
-    return functional_call(model, dict(tensors), kwargs=inputs)
+    return functional_call(model, dict(tensors), kwargs=inputs, tie_weights=False)
 
 
 def _view(tensor: Tensor, picks: Sequence[Sequence[int] | None]) -> Tensor:

@@ -29,8 +29,8 @@ def chunked(
     made, whole = [], tokens - tokens % CHUNK
     for start, stop, length in ((0, whole, CHUNK), (whole, tokens, tokens - whole)):
         if stop > start:
-            part = (t[:, :, start:stop] for t in (q_BHTF, k_BHTF, v_BHTV))
-            out_BHTV, state_BHFV = _whole(*part, decay_H, state_BHFV, length)
+            q, k, v = (t[:, :, start:stop] for t in (q_BHTF, k_BHTF, v_BHTV))
+            out_BHTV, state_BHFV = _whole(q, k, v, decay_H, state_BHFV, length)
             made.append(out_BHTV)
     return torch.cat(made, 2) if len(made) > 1 else made[0], state_BHFV
 
@@ -48,7 +48,7 @@ def _whole(
     added_BHCFV = (k * base_H111 ** (length - 1 - at_L[:, None])).transpose(3, 4) @ v
     forget_H11 = (decay_H**length)[:, None, None]
 
-    def step(carry: tuple[Tensor, ...], token: tuple[Tensor, ...]) -> tuple[tuple[Tensor, ...], Tensor]:
+    def step(carry: tuple[Tensor], token: tuple[Tensor, ...]) -> tuple[tuple[Tensor], Tensor]:
         return (forget_H11 * carry[0] + token[0],), carry[0]
 
     (state_BHFV,), before_BCHFV = steps(step, (state_BHFV,), (added_BHCFV.transpose(1, 2),))
@@ -61,7 +61,7 @@ def _exported(
 ) -> tuple[Tensor, Tensor]:
     """One token after the other, as a loop of the graph."""
 
-    def step(carry: tuple[Tensor, ...], token: tuple[Tensor, ...]) -> tuple[tuple[Tensor, ...], Tensor]:
+    def step(carry: tuple[Tensor], token: tuple[Tensor, ...]) -> tuple[tuple[Tensor], Tensor]:
         q_BHF, k_BHF, v_BHV = token
         state_BHFV = decay_H[:, None, None] * carry[0] + k_BHF[..., None] * v_BHV[..., None, :]
         return (state_BHFV,), (q_BHF[..., None] * state_BHFV).sum(2)

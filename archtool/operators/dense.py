@@ -66,6 +66,14 @@ class Dense(Operator):
         """The units."""
         return dim(self.into) if self.into else site.dim("units")
 
+    def feeder(self, norm: str) -> str:
+        """See `Operator.before`."""
+        return "proj" if norm == "branch" and self.act == "identity" else ""
+
+    def readers(self, norm: str) -> tuple[str, ...]:
+        """See `Operator.after`."""
+        return ("proj",) if norm == "pre" else ()
+
     @classmethod
     def samples(cls) -> tuple[Architecture, ...]:
         """See `Operator.samples`."""

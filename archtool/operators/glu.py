@@ -45,6 +45,14 @@ class Glu(Operator):
         """Gate, up and their product."""
         return 3 * flow.tokens * site.size("hidden")
 
+    def feeder(self, norm: str) -> str:
+        """See `Operator.before`."""
+        return "down" if norm == "branch" else ""
+
+    def readers(self, norm: str) -> tuple[str, ...]:
+        """See `Operator.after`."""
+        return ("gate", "up") if norm == "pre" else ()
+
     @classmethod
     def samples(cls) -> tuple[Architecture, ...]:
         """See `Operator.samples`."""

@@ -51,7 +51,7 @@ class LinearAttention(Operator):
         "performer: features > 0", "causal cosformer: a horizon, and no longer input", "elu: qk stays",
     )  # fmt: skip
     local_axes: ClassVar[Mapping[str, frozenset[str]]] = {"kv": SELECT, "qk": SELECT, "v": SELECT}
-    papers: ClassVar[tuple[int, ...]] = (66, 112, 138, 145, 199)
+    papers: ClassVar[tuple[int, ...]] = (37, 39, 63, 66, 112, 138, 145, 189, 199, 219, 266)
 
     feature: str = "elu"
     causal: bool = False
@@ -114,8 +114,14 @@ class LinearAttention(Operator):
         from archtool.operators.samples import branch, in_text, on_image
 
         sizes = {"kv": 2, "qk": 6, "v": 4}
-        random, falling = {"feature": "performer", "features": 8}, {"feature": "cosformer"}
-        causal = ({}, {**falling, "horizon": 512}, {**random, "scale": 0.4}, {**falling, "horizon": 300})
+        random: dict[str, Any] = {"feature": "performer", "features": 8}
+        falling: dict[str, Any] = {"feature": "cosformer"}
+        causal: tuple[dict[str, Any], ...] = (
+            {},
+            {**falling, "horizon": 512},
+            {**random, "scale": 0.4},
+            {**falling, "horizon": 300},
+        )
         texts = (
             in_text([branch(cls(causal=True, norm=NormSpec("rms") if i == 3 else None, **said), **sizes)])
             for i, said in enumerate(causal)

@@ -1,6 +1,6 @@
 """Overlapping patch embedding: a strided convolution on pixels whose patches share their borders (Wu et al. 2021).
 
-Between stages the same is `mix.conv` with a norm behind it.
+Between stages the same is `down.conv` with a norm behind it.
 """
 
 from __future__ import annotations

@@ -61,6 +61,10 @@ class PatchMerging(Operator):
         grid = (rows // self.factor, columns // self.factor)
         return Flow(grid[0] * grid[1], grid)
 
+    def readers(self, norm: str) -> tuple[str, ...]:
+        """See `Operator.readers`."""
+        return ("reduce",) if norm == "norm" else ()
+
     def calls(self, part: Part, flow: Flow) -> int:
         """Once per token that leaves."""
         return math.prod(padded(flow.grid or (0, 0), self.factor)) // self.factor**2

@@ -9,12 +9,13 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 Carry = tuple[Any, ...]
+Step = Callable[[Any, Any], tuple[Carry, Any]]
 
 
-def steps(
-    step: Callable[[Carry, Sequence[Tensor]], tuple[Carry, Tensor]], carry: Carry, streams: Sequence[Tensor]
-) -> tuple[Carry, Tensor]:
-    """Apply ``step`` to every token of the ``streams`` (B, T, ...) in turn; returns the last carry and (B, T, ...).
+def steps(step: Step, carry: Carry, streams: Sequence[Tensor]) -> tuple[Carry, Tensor]:
+    """Apply ``step`` (carry, token → carry, out) to the tokens of ``streams`` (B, T, ...) in turn.
+
+    Returns the last carry and what every token gave (B, T, ...).
 
     An exported graph gets a loop over as many tokens as come, so that its length stays free.
     """
@@ -32,10 +33,10 @@ def steps(
     return carry, torch.stack(made, 1)
 
 
-def _copied(step: Callable[[Carry, Sequence[Tensor]], tuple[Carry, Tensor]]) -> Callable[..., Any]:
+def _copied(step: Step) -> Step:
     """The step with outputs that are no views of what it was given, as the loop operator demands."""
 
-    def apart(carry: Carry, token: Sequence[Tensor]) -> tuple[Carry, Tensor]:
+    def apart(carry: Any, token: Any) -> tuple[Carry, Any]:
         after, out = step(carry, token)
         return tuple(value.clone() for value in after), out.clone()
 

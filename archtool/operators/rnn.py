@@ -68,7 +68,7 @@ class Lstm(Operator):
         streams = (gates_BTG,) if real is None else (gates_BTG, real)
 
         def step(carry: tuple[Tensor, ...], token: Sequence[Tensor]) -> tuple[tuple[Tensor, ...], Tensor]:
-            after = _cell(token[0] + m.recur(carry[0]), carry[1])
+            after: tuple[Tensor, ...] = _cell(token[0] + m.recur(carry[0]), carry[1])
             if real is not None:
                 after = tuple(torch.where(token[1] > 0, new, old) for new, old in zip(after, carry, strict=True))
             return after, after[0]

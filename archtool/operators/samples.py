@@ -36,6 +36,15 @@ def several(*layers: Sized) -> list[Sized]:
     return [*inner, (replace(last, residual=True, scale=True, since="op0"), sizes)]
 
 
+def weighed(sized: Sized) -> list[Sized]:
+    """A residual branch with a learned number on the stream and one on the branch."""
+    from archtool.operators.gain import Gain
+
+    layer, sizes = sized
+    inner = replace(layer, residual=False, source="block")
+    return [(Layer("keep", Gain(), residual=False), {}), (inner, sizes), (Layer("gain", Gain(), since=layer.name), {})]
+
+
 def in_text(*blocks: Sequence[Sized], width: int = 16, sizes: Mapping[str, int] | None = None) -> Architecture:
     """Token ids → stem → blocks of layers → heads; ``sizes`` are those of axes that no layer owns."""
     return model(("input_ids",), _tokens(), blocks, {"vocab": 31, "s0.width": width, **(sizes or {})}, {})
@@ -52,20 +61,15 @@ def on_image(
 
 
 def followed(
-    arch: Architecture, op: Operator, inputs: tuple[str, ...] = (), reads: tuple[str, ...] = (), **sizes: int
-) -> Architecture:
-    """The model with a block ``op`` before its final norm that holds the operator alone, on the given streams."""
+    arch: Architecture, op: Operator, inputs: tuple[str, ...] = (), reads: tuple[str, ...] = (), name: str = "op",
+    **sizes: int,
+) -> Architecture:  # fmt: skip
+    """The model with a block ``name`` before its final norm that holds the operator alone, on the given streams."""
     table = dict(arch.sizes)
-    added = _block("op", ((Layer("op", op, residual=False, reads=reads), sizes),), table)
+    added = _block(name, ((Layer("op", op, residual=False, reads=reads), sizes),), table)
     at = arch.index["final"]
     blocks = (*arch.blocks[:at], replace(added, inputs=inputs), *arch.blocks[at:])
     return replace(arch, blocks=blocks, sizes=tuple(table.items()))
-
-
-def with_output(arch: Architecture, name: str, op: Operator, source: str) -> Architecture:
-    """The model with one more output, the operator alone on what leaves block ``source``."""
-    block = Block(name, (Layer("op", op, residual=False),), inputs=(source,))
-    return replace(arch, blocks=(*arch.blocks, block), outputs=(*arch.outputs, (name, name)))
 
 
 def encoder_decoder(op: Operator, **sizes: int) -> Architecture:

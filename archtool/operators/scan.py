@@ -38,22 +38,21 @@ def selective_scan(
     length = max(1, (CACHED if cached else LAUNCHED) // (batch * inner * decay_IN.shape[1]))
     streams = (x_BTI, step_BTI, b_BTN, c_BTN)
     if tokens <= length:
-        return _chunk(*streams, decay_IN, h_BIN, cached)
+        return _chunk(streams, decay_IN, h_BIN, cached)
     made = []
     for chunk in zip(*(s.split(length, 1) for s in streams), strict=True):
         if torch.is_grad_enabled():
             y_BTI, h_BIN = checkpoint(
-                _chunk, *chunk, decay_IN, h_BIN, cached, use_reentrant=False, preserve_rng_state=False
+                _chunk, chunk, decay_IN, h_BIN, cached, use_reentrant=False, preserve_rng_state=False
             )
         else:
-            y_BTI, h_BIN = _chunk(*chunk, decay_IN, h_BIN, cached)
+            y_BTI, h_BIN = _chunk(chunk, decay_IN, h_BIN, cached)
         made.append(y_BTI)
     return torch.cat(made, 1), h_BIN
 
 
-def _chunk(
-    x_BTI: Tensor, step_BTI: Tensor, b_BTN: Tensor, c_BTN: Tensor, decay_IN: Tensor, h_BIN: Tensor, cached: bool
-) -> tuple[Tensor, Tensor]:
+def _chunk(streams: tuple[Tensor, ...], decay_IN: Tensor, h_BIN: Tensor, cached: bool) -> tuple[Tensor, Tensor]:
+    x_BTI, step_BTI, b_BTN, c_BTN = streams
     forget_BTIN = (step_BTI[..., None] * decay_IN).exp_()
     added_BTIN = (step_BTI * x_BTI)[..., None] * b_BTN[:, :, None]
     lanes = 1 if cached or x_BTI.shape[1] < 2 * LANES else LANES
@@ -90,7 +89,7 @@ def _exported(
 ) -> tuple[Tensor, Tensor]:
     """One token after the other, as a loop of the graph."""
 
-    def step(carry: tuple[Tensor, ...], token: tuple[Tensor, ...]) -> tuple[tuple[Tensor, ...], Tensor]:
+    def step(carry: tuple[Tensor], token: tuple[Tensor, ...]) -> tuple[tuple[Tensor], Tensor]:
         x_BI, step_BI, b_BN, c_BN = token
         forget_BIN = (step_BI[..., None] * decay_IN).exp()
         h_BIN = forget_BIN * carry[0] + (step_BI * x_BI)[..., None] * b_BN[:, None]

@@ -62,7 +62,9 @@ class WindowAttention(Operator):
     linear_in_length: ClassVar[bool] = True
     constraints: ClassVar[tuple[str, ...]] = ("the stream is a grid of rows and columns without further tokens",)
     cost_form: ClassVar[str] = "T' kv (D (2 qk + 2 v) + window² (qk + v)), T': cells of the padded grid"
-    papers: ClassVar[tuple[int, ...]] = (18, 20, 69, 216)
+    papers: ClassVar[tuple[int, ...]] = (
+        1, 18, 20, 26, 27, 40, 46, 53, 69, 71, 72, 109, 125, 138, 145, 158, 216, 231, 232, 238, 248, 255, 266,
+    )  # fmt: skip
 
     window: int
     shift: int = 0
@@ -130,7 +132,7 @@ class WindowAttention(Operator):
     def _added(self, m: Any, ctx: Any, cells: Tensor, window: int, shift: int) -> Tensor:
         """What is added to the scores: (1, H, A, A), or (N, H, A, A) where windows differ."""
         index_AA = m.index if window == self.window else inner(m.index, self.window, window)
-        bias_HAA = m.table.t()[:, index_AA].to(cells.dtype)
+        bias_HAA = m.table.t().index_select(1, index_AA.flatten()).unflatten(1, index_AA.shape).to(cells.dtype)
         if not shift:
             return bias_HAA[None]
         key = ("window regions", *cells.shape[1:3], window, shift, cells.dtype)

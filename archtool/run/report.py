@@ -23,7 +23,7 @@ from archtool.report import (
     latency_sample,
 )  # fmt: skip
 
-STRUCTURES = ("kv", "group", "qk", "pairs", "v", "hidden")
+STRUCTURES = ("kv", "group", "qk", "pairs", "v", "hidden", "inner", "state", "rank")
 SAID = ("parameters", "size_bytes", "accuracy", "spearman", "perplexity", "loss", "mse", "latency_ms")
 """Metrics that a step's summary tells, where they changed."""
 LABELS = {"kv": "heads", "group": "queries per head", "hidden": "ffn", "pairs": "qk pairs"}

@@ -6,12 +6,13 @@ A technique is *yes* where the generic code applies it exactly, otherwise the re
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 from archtool.errors import ArchtoolError
-from archtool.ir.architecture import Architecture, Place, place_flows
+from archtool.ir.architecture import Architecture, NormSpec, Place, place_flows
 from archtool.ir.axes import Selection
-from archtool.ir.edit import Drop, Edit, Encode, Select, edited, indices
+from archtool.ir.edit import Drop, Edit, Encode, Fold, Select, edited, indices
 from archtool.ir.encodings import Affine, EncodingPlan
 from archtool.ir.feeds import entering
 from archtool.ir.operator import Operator
@@ -112,6 +113,18 @@ def _state(arch: Architecture, place: Place) -> str:
     return YES if op.state_elements(place.site, flows[place.key]) and getattr(op, "causal", False) else NONE
 
 
+def _folds(norm: str, spec: NormSpec) -> Verdict:
+    def judge(arch: Architecture, place: Place) -> str:
+        if norm == "pre" and not place.site.inputs:
+            return NONE
+        layer = replace(place.layer, **{norm: spec})  # type: ignore[arg-type]
+        block = replace(place.block, layers=tuple(layer if x is place.layer else x for x in place.block.layers))
+        there = replace(arch, blocks=tuple(block if b is place.block else b for b in arch.blocks))
+        return _refusal(there, Fold(block.name, layer.name, norm)) or YES
+
+    return judge
+
+
 def _operator(place: Place) -> Operator:
     assert place.layer.op is not None
     return place.layer.op
@@ -133,6 +146,8 @@ TECHNIQUES: Mapping[str, Verdict] = {
     "drop the block": _drop_block,
     "int8": _encoded(Affine(8)),
     "int4": _encoded(Affine(4)),
+    "fold a BatchNorm after it": _folds("branch", NormSpec("batch")),
+    "fold a LayerNorm before it": _folds("pre", NormSpec()),
     "stepwise generation": _state,
 }
 """Technique → how it is tried."""

@@ -22,11 +22,19 @@ KINDS: Mapping[str, tuple[str, ...]] = {
     "queries": ("group",),
     "qk": ("qk", "pairs"),
     "v": ("v",),
+    "inner": ("inner",),
+    "state": ("state",),
+    "rank": ("rank",),
 }
 """Kind of unit → local axes of operators that carry it; `WIDTH` stands beside them."""
 
 WIDTH = "width"
 """The kind of the streams' own axes: narrowing one narrows every layer on it."""
+
+
+def kinds_for(arch: Architecture, asked: Sequence[str], usual: Sequence[str]) -> Sequence[str]:
+    """The kinds asked for; without any the usual ones, or inner widths where the model has none of these."""
+    return asked or (usual if unit_axes(arch, usual) else ("inner",))
 
 
 def unit_axes(arch: Architecture, kinds: Sequence[str], protect: Sequence[str] = ()) -> tuple[str, ...]:

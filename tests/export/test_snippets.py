@@ -10,7 +10,7 @@ from archtool.model.load import load
 from tests.export.models import MODELS, edited, keep, made
 
 
-@pytest.mark.parametrize("name", ["llama", "bert", "bert-class", "vit"])
+@pytest.mark.parametrize("name", ["llama", "bert", "bert-class", "vit", "patchtst", "patchtst-class"])
 @pytest.mark.parametrize("how", ["stock", "remote"])
 def test_the_snippet_runs_as_it_stands(name, how, tmp_path):
     checkpoint = load(made(name, tmp_path / "in"))
@@ -19,8 +19,8 @@ def test_the_snippet_runs_as_it_stands(name, how, tmp_path):
     space = {"inputs": inputs}
     exec(load_snippet(how, checkpoint.architecture, str(tmp_path / "out")), space)
     expected = checkpoint.module()(**inputs)
-    wanted = expected.get("logits", expected["hidden"])
-    real = inputs["attention_mask"].bool() if wanted.dim() == 3 else slice(None)
+    wanted = expected.get("logits", expected.get("forecast", expected["hidden"]))
+    real = inputs["attention_mask"].bool() if "attention_mask" in inputs and wanted.dim() == 3 else slice(None)
     assert torch.allclose(space["output"][real], wanted[real], atol=1e-5)
 
 

@@ -20,6 +20,23 @@ def perturbed(model, seed=0):
     return model.eval()
 
 
+def lively(model, seed=0):
+    """Weights under which every layer matters: BatchNorm's small initial gains would let all but the last ones fade."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for name, tensor in (*model.named_parameters(), *model.named_buffers()):
+            noise = torch.randn(tensor.shape, generator=generator)
+            if name.endswith("running_var"):
+                tensor.copy_(0.5 + noise.abs())
+            elif tensor.dim() > 1:
+                tensor.copy_(noise * (2.0 / tensor[0].numel()) ** 0.5)
+            elif tensor.is_floating_point():
+                tensor.copy_(noise * 0.3 + name.endswith(("norm.weight", "normalization.weight", "before.weight")))
+            else:
+                tensor.fill_(7)
+    return model.eval()
+
+
 def file_tensors(model, tmp_path):
     """Names and tensors as transformers writes them to disk, and the config it writes."""
     import json

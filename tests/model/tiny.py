@@ -31,6 +31,16 @@ CONFIGS = {
         image_size=8, patch_size=4, num_channels=3, hidden_act="gelu", layer_norm_eps=1e-12,
         architectures=["DeiTForImageClassificationWithTeacher"], id2label={"0": "a", "1": "b", "2": "c", "3": "d"},
     ),
+    "convnext": dict(
+        model_type="convnext", hidden_sizes=[8, 12], depths=[2, 1], num_stages=2, image_size=16, patch_size=2,
+        num_channels=3, hidden_act="gelu", architectures=["ConvNextForImageClassification"],
+        id2label={"0": "a", "1": "b", "2": "c", "3": "d"},
+    ),
+    "poolformer": dict(
+        model_type="poolformer", hidden_sizes=[8, 12], depths=[2, 1], num_encoder_blocks=2, image_size=16,
+        patch_sizes=[3, 3], strides=[2, 2], padding=[1, 1], mlp_ratio=2.0, num_channels=3,
+        architectures=["PoolFormerForImageClassification"], id2label={"0": "a", "1": "b", "2": "c", "3": "d"},
+    ),
     "swin": dict(
         model_type="swin", image_size=24, patch_size=2, num_channels=3, embed_dim=12, depths=[2, 3], num_heads=[2, 3],
         window_size=4, mlp_ratio=2.0, hidden_act="gelu", use_absolute_embeddings=True,
@@ -48,6 +58,16 @@ CONFIGS = {
         model_type="pvt_v2", num_encoder_blocks=2, depths=[2, 1], sr_ratios=[2, 1], hidden_sizes=[8, 16],
         patch_sizes=[7, 3], strides=[4, 2], num_attention_heads=[2, 4], mlp_ratios=[3, 2], linear_attention=True,
         image_size=32, architectures=["PvtV2ForImageClassification"], id2label={"0": "a", "1": "b", "2": "c"},
+    ),
+    "mobilevit": dict(
+        model_type="mobilevit", image_size=48, num_channels=3, hidden_sizes=[8, 12, 16], num_attention_heads=2,
+        neck_hidden_sizes=[8, 8, 12, 16, 16, 20, 24], expand_ratio=1.0, output_stride=16,
+        architectures=["MobileViTForImageClassification"], id2label={"0": "a", "1": "b", "2": "c", "3": "d"},
+    ),
+    "mobilevitv2": dict(
+        model_type="mobilevitv2", image_size=64, num_channels=3, base_attn_unit_dims=[64, 80, 96],
+        n_attn_blocks=[1, 2, 1], width_multiplier=0.125, architectures=["MobileViTV2ForImageClassification"],
+        id2label={"0": "a", "1": "b", "2": "c", "3": "d"},
     ),
     "llama": dict(
         model_type="llama", vocab_size=61, hidden_size=24, intermediate_size=40, num_hidden_layers=3,
@@ -67,6 +87,10 @@ CONFIGS = {
     "gpt2": dict(
         model_type="gpt2", vocab_size=61, n_embd=24, n_inner=40, n_layer=3, n_head=4, n_positions=64,
         activation_function="gelu_new",
+    ),
+    "mamba": dict(
+        model_type="mamba", vocab_size=61, hidden_size=24, state_size=6, num_hidden_layers=3, expand=2,
+        time_step_rank=4, layer_norm_epsilon=1e-5, tie_word_embeddings=False,
     ),
     "t5": dict(
         model_type="t5", vocab_size=61, d_model=24, d_kv=6, d_ff=40, num_layers=3, num_decoder_layers=3, num_heads=4,
@@ -125,7 +149,12 @@ def tiny(name: str, seed: int = 0, integers: bool = False) -> Checkpoint:
                 p.add_(torch.randn(p.shape, generator=generator) * 0.1)
         for name, b in model.named_buffers():
             if "running" in name:
-                b.add_(4 * torch.rand(b.shape, generator=generator))
+                noise = (
+                    torch.randint(0, 4, b.shape, generator=generator)
+                    if integers
+                    else 4 * torch.rand(b.shape, generator=generator)
+                )
+                b.add_(noise)
     return of_module(model, Source(config=config))
 
 

@@ -8,7 +8,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from archtool.export.reference import reference_inputs
 from archtool.ir.architecture import place_flows
-from archtool.ir.axes import Selection
+from archtool.ir.axes import Selection, kept_indices
 from archtool.ir.codec import from_json, to_json
 from archtool.ir.cost import cost
 from archtool.ir.edit import Edit, Select
@@ -100,12 +100,14 @@ def _equal(checkpoint, chosen):
     with torch.no_grad():
         small = apply(checkpoint, edit).module()(**feed)
         expected = masked_parent(checkpoint.module(), edit)(**feed)
-    for name, value in small.items():
-        reference = expected[name]
-        for i, n in enumerate(value.shape):
-            if reference.shape[i] != n:
-                axis = next(a for a in keep if (len(keep[a]), arch.size[a]) == (n, reference.shape[i]))
-                reference = reference.index_select(i, torch.tensor(keep[axis]))
+    leaving = {place.block.name: place.leaving for place in arch.places}
+    selections = {d.selection.axis: d.selection for d in edit.decisions}
+    for name, block in arch.outputs:
+        value, reference = small[name], expected[name]
+        if reference.shape != value.shape:
+            channels = next(i for i, n in enumerate(value.shape) if reference.shape[i] != n)
+            indices = torch.tensor(kept_indices(leaving[block], arch.size, selections))
+            reference = reference.index_select(channels, indices)
         scale = reference.abs().max().clamp_min(1.0)
         assert (value - reference).abs().max() <= 1e-5 * scale, (chosen, name)
 

@@ -1,5 +1,7 @@
 """The simple transforms: magnitude widths, depth, prefix extraction, round-to-nearest."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -13,7 +15,7 @@ from archtool.transforms.prune.depth import block_scores, drop_weakest
 from archtool.transforms.prune.magnitude import scores
 from archtool.transforms.quantize.rtn import rtn_edit
 from archtool.transforms.quantize.scheme import parse_scheme
-from archtool.transforms.units import unit_axes
+from archtool.transforms.units import kinds_for, unit_axes
 from archtool.transforms.widths import largest_fraction, ranked
 from tests.model.tiny import CONFIGS, inputs, tiny
 
@@ -22,21 +24,23 @@ from tests.model.tiny import CONFIGS, inputs, tiny
 def test_magnitude_equals_a_naive_loop(family):
     checkpoint = tiny(family)
     arch = checkpoint.architecture
-    got = scores(checkpoint, [f"{arch.stage('s0')[0].name}.ffn.hidden"])
-    ((axis, values),) = got.items()
+    axis = next(a for a in arch.size if a.endswith((".ffn.hidden", ".ssm.inner")))
+    ((_, values),) = scores(checkpoint, [axis]).items()
     module = checkpoint.module().requires_grad_(False).get_submodule(axis.rsplit(".", 1)[0])
     for i in range(arch.size[axis]):
         energy = 0.0
         for name, p in module.named_parameters():
-            if name.split(".")[0] in ("fc1", "gate", "up"):
+            if name.split(".")[0] in ("fc1", "gate", "up", "conv", "step", "step_bias", "decay", "skip"):
                 energy += float((p[i] ** 2).sum())
-            elif name in ("fc2.weight", "down.weight"):
+            elif name in ("fc2.weight", "down.weight", "select.weight", "leave.weight"):
                 energy += float((p[:, i] ** 2).sum())
+            elif name == "enter.weight":
+                energy += float((p[i] ** 2).sum() + (p[i + arch.size[axis]] ** 2).sum())
         assert values[i] == pytest.approx(energy, rel=1e-5)
 
 
-def uniform(checkpoint, budget, kinds=("ffn", "heads")):
-    axes = unit_axes(checkpoint.architecture, kinds)
+def uniform(checkpoint, budget):
+    axes = unit_axes(checkpoint.architecture, kinds_for(checkpoint.architecture, (), ("ffn", "heads")))
     order = prefix_order(checkpoint.architecture, axes)
     resolved = parse_budget(budget).resolve(costs(checkpoint))
     return largest_fraction(
@@ -52,6 +56,13 @@ def test_budgets_are_met_and_nearly_used(family, budget):
     small = apply(checkpoint, edit)
     assert not resolved.check(costs(small))
     assert costs(small)["parameters"] < costs(checkpoint)["parameters"]
+
+
+def test_kinds_without_any_are_the_usual_ones_or_inner_widths():
+    llama, mamba = tiny("llama").architecture, tiny("mamba").architecture
+    assert kinds_for(llama, (), ("ffn", "heads")) == ("ffn", "heads") and kinds_for(llama, ["v"], ("ffn",)) == ["v"]
+    assert unit_axes(mamba, kinds_for(mamba, (), ("ffn", "heads"))) == tuple(f"b{i}.ssm.inner" for i in range(3))
+    assert unit_axes(mamba, ["state", "rank"])[:2] == ("b0.ssm.state", "b0.ssm.rank")
 
 
 def test_an_impossible_budget_names_the_nearest_feasible():
@@ -92,6 +103,22 @@ def test_depth_drops_the_block_that_writes_least():
     edit = drop_weakest(checkpoint.architecture, block_scores(checkpoint), 1)
     assert [d.block for d in edit.decisions] == ["b1"]
     assert [b.name for b in apply(checkpoint, edit).architecture.stage("s0")] == ["b0", "b2"]
+
+
+def test_depth_takes_blocks_of_any_stage_and_leaves_one_in_each():
+    arch, scores = tiny("swin").architecture, {"b0": 1.0, "b1": 0.0, "b2": 3.0, "b3": 2.0, "b4": 5.0}
+    edit = drop_weakest(arch, scores, 3)
+    assert [d.block for d in edit.decisions] == ["b1", "b3", "b2"]
+    with pytest.raises(UsageError, match="cannot drop 4 of 5 blocks: 3 can go"):
+        drop_weakest(arch, scores, 4)
+    assert list(block_scores(tiny("swin"), protect=["b1", "b2.attn"])) == ["b0", "b3", "b4"]
+
+
+def test_depth_passes_over_a_block_whose_tensors_others_use():
+    arch = tiny("llama").architecture
+    blocks = tuple(replace(b, share="b0") if b.name == "b1" else b for b in arch.blocks)
+    edit = drop_weakest(replace(arch, blocks=blocks), {"b0": 0.0, "b1": 1.0, "b2": 2.0}, 2)
+    assert [d.block for d in edit.decisions] == ["b1", "b0"]
 
 
 @pytest.mark.parametrize("family", sorted(CONFIGS))

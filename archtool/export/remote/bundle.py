@@ -153,7 +153,7 @@ class Bundle:
 
     def methods(self, cls: type, entry: Sequence[str]) -> Iterator[tuple[type, ast.FunctionDef]]:
         """Methods and what they reach through ``self``, each with the class that defines it; not `Operator`'s own."""
-        seen = [name for name in entry if next(c for c in cls.__mro__ if name in vars(c)) is not Operator]
+        seen = [name for name in entry if next((c for c in cls.__mro__ if name in vars(c)), Operator) is not Operator]
         for name in seen:
             owner = next(c for c in cls.__mro__ if name in vars(c))
             node = _method(self.source(owner.__module__).definitions[owner.__name__], name)

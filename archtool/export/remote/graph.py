@@ -41,7 +41,7 @@ def graph(checkpoint: Checkpoint) -> dict[str, Any]:
     """The `graph` of a remote ``config.json``."""
     arch = checkpoint.architecture
     files = list(file_tensors(arch, checkpoint.plan, family_named(arch.family).names(arch)))
-    places = {place.name: place for place in arch.places}
+    places = {place.name: place for place in reversed(arch.places)}  # the first of those that share has all parts
     resolver = Resolver(arch, checkpoint.plan, _pieces(files))
     made = {name: {p.name: resolver.part(place, p) for p in place.parts} for name, place in places.items()}
     return {
@@ -160,7 +160,7 @@ class Resolver:
 
 def _layout(piece: Piece) -> dict[str, Any]:
     entry = piece.file.entry
-    said: dict[str, Any] = {k: v for k in ("transpose", "lead", "interleaved") if (v := getattr(entry, k))}
+    said: dict[str, Any] = {k: v for k in ("transpose", "lead", "trail", "interleaved") if (v := getattr(entry, k))}
     if entry.stack:
         said["item"] = piece.item
     elif len(entry.pieces) > 1:

@@ -16,7 +16,11 @@ class ExtractOptions(StepOptions):
     """Options of ``extract``."""
 
     budget: BudgetText = option(..., "What the submodel may cost, e.g. params=0.6x.", panel="Budget")
-    units: Names = option(("ffn",), "Kinds of nested units: ffn, heads, queries, qk, v.")
+    units: Names = option(
+        (),
+        "Kinds of nested units: ffn, heads, queries, qk, v, inner, state, rank, width (the streams). Without any: ffn, "
+        "or inner where a model has none.",
+    )
     multiple: int = option(1, "Round widths down to a multiple of this.", ge=1)
 
 
@@ -48,13 +52,14 @@ class Extract(Step[ExtractOptions]):
         from archtool.run.steps.editing import absolute, finish
         from archtool.run.steps.widths import within
         from archtool.transforms.extract.prefix import prefix_order
-        from archtool.transforms.units import check_patterns, unit_axes
+        from archtool.transforms.units import check_patterns, kinds_for, unit_axes
         from archtool.transforms.widths import largest_fraction
 
         checkpoint, workload = state.checkpoint, Workload(context.recipe.length)
         arch, budget = checkpoint.architecture, absolute(options.budget, state, context)
         check_patterns(arch, context.recipe.protect)
-        order = prefix_order(arch, unit_axes(arch, options.units, context.recipe.protect))
+        kinds = kinds_for(arch, options.units, ("ffn",))
+        order = prefix_order(arch, unit_axes(arch, kinds, context.recipe.protect))
 
         def solve(limits: Budget) -> Edit:
             return largest_fraction(

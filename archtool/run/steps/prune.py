@@ -21,7 +21,9 @@ class PruneOptions(StepOptions):
     budget: BudgetText | None = option(None, "What the result may cost, e.g. params=0.5x.", panel="Budget")
     criterion: Literal["magnitude"] = option("magnitude", "How units are scored.")
     units: Names = option(
-        ("ffn", "heads"), "Kinds of units to narrow: ffn, heads, queries, qk, v, width (the streams)."
+        (),
+        "Kinds of units to narrow: ffn, heads, queries, qk, v, inner, state, rank, width (the streams). Without any: "
+        "ffn and heads, or inner where a model has neither.",
     )
     blocks: int = option(0, "Blocks to drop, weakest first, before widths are cut; every stage keeps one.", ge=0)
     allocation: Literal["uniform", "exact"] = option(
@@ -87,11 +89,12 @@ def _widths(
     from archtool.run.steps.widths import within
     from archtool.transforms.allocate import allocate
     from archtool.transforms.prune.magnitude import scores
-    from archtool.transforms.units import joined, unit_axes
+    from archtool.transforms.units import joined, kinds_for, unit_axes
     from archtool.transforms.widths import largest_fraction, ranked
 
     arch, workload = checkpoint.architecture, Workload(context.recipe.length)
-    axes = unit_axes(arch, options.units, context.recipe.protect)
+    kinds = kinds_for(arch, options.units, ("ffn", "heads"))
+    axes = unit_axes(arch, kinds, context.recipe.protect)
     found = joined(arch, scores(checkpoint, axes, context.progress))
 
     def solve(limits: Budget) -> Edit:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 class SqueezeExcite(Operator):
     """Gate the channels by what all tokens have in common."""
 
-    kind: ClassVar[str] = "ffn.se"
+    kind: ClassVar[str] = "example.se"
     local_axes: ClassVar[Mapping[str, frozenset[str]]] = {"hidden": SELECT}
     papers: ClassVar[tuple[int, ...]] = (31, 240, 247, 255, 264)
 

@@ -1,0 +1,1 @@
+"""Norms that become part of the linear layers beside them."""
