@@ -4,7 +4,6 @@ import pytest
 import torch
 
 from archtool.errors import InputError
-from archtool.export.fresh import as_tokens
 from tests.families.parity import file_tensors, ours, perturbed
 
 torch.set_num_threads(1)
@@ -13,6 +12,11 @@ MODEL_FIELDS = {"hidden": "last_hidden_state", "pooled": "pooler_output", "logit
 
 def shapes_of(tensors):
     return {name: tuple(t.shape) for name, t in tensors.items()}
+
+
+def as_tokens(features):
+    """Features of images on a grid (B, C, H, W), as some classes give them, as tokens (B, H × W, C)."""
+    return features.flatten(2).transpose(1, 2) if features.dim() == 4 else features
 
 
 def compared(reference, model, inputs, fields=MODEL_FIELDS, tolerance=1e-5):

@@ -24,6 +24,10 @@ TINY = {
                  mlp_ratio=2.0, between_ratio=1.0, num_labels=3),
     "efficientformer": dict(image_size=32, depths=[1, 2], widths=[8, 12], attention_blocks=1, num_labels=3,
                             mlp_ratio=2.0, heads=2, key_dim=4, value_dim=6),
+    "spectformer": dict(image_size=16, patch_size=4, depth=3, spectral=1, heads=2, mlp_ratio=2.0, width=8,
+                        num_labels=3),
+    "ascan": dict(image_size=32, stages=["C", "CT"], widths=[8, 12], head_width=4, mlp_ratio=2.0, expansion=2.0,
+                  num_labels=3, stem_width=6),
 }  # fmt: skip
 EACH = pytest.mark.parametrize("name", sorted(TINY))
 
@@ -45,7 +49,7 @@ def int8(checkpoint):
 
 
 def test_every_builder_is_tested():
-    assert set(TINY) == set(ZOO)
+    assert set(TINY) | {"itransformer"} == set(ZOO)  # that one has a file of its own
 
 
 @EACH
