@@ -4,9 +4,11 @@ A second model type, ``patchtst_supervised``, is the paper's own code, whose for
 transformers lacks: ``res_attention`` (scores are added up over the layers) and ``padding_patch`` (``"end"``: the last
 row is repeated for one more patch). Its files have names of their own, which a name table maps.
 
-Not supported, by name: attention across channels (its two attentions of a layer share their weights and not their
-norms), distribution heads, masked pre-training (masks are drawn anew in every pass), a bounded regression output, and
-one projection per channel in the forecaster, which transformers itself does not run.
+With attention across channels a layer is two blocks: the second calls the attention of the first again, along the
+other axis of the tokens, with a norm of its own.
+
+Not supported, by name: distribution heads, masked pre-training (masks are drawn anew in every pass), a bounded
+regression output, and one projection per channel in the forecaster, which transformers itself does not run.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ from archtool.families.encoder import activation_name, norm_names, plain, self_a
 from archtool.families.names import Entry, entry, linear
 from archtool.ir.architecture import Architecture, Block, Layer, NormSpec
 from archtool.operators.attention import Attention
+from archtool.operators.axis import AlongAxes
 from archtool.operators.dense import Dense
 from archtool.operators.forecast import Forecast
 from archtool.operators.mlp import Mlp
@@ -31,8 +34,8 @@ from archtool.operators.variate_head import VariateHead
 
 DEFAULTS: Mapping[str, Any] = {
     "num_input_channels": 1, "context_length": 32, "patch_length": 1, "patch_stride": 1, "num_hidden_layers": 3,
-    "d_model": 128, "num_attention_heads": 4, "share_embedding": True, "ffn_dim": 512, "norm_type": "batchnorm",
-    "norm_eps": 1e-5, "bias": True, "activation_function": "gelu", "pre_norm": True,
+    "d_model": 128, "num_attention_heads": 4, "share_embedding": True, "channel_attention": False, "ffn_dim": 512,
+    "norm_type": "batchnorm", "norm_eps": 1e-5, "bias": True, "activation_function": "gelu", "pre_norm": True,
     "positional_encoding_type": "sincos", "use_cls_token": False, "scaling": "std", "pooling_type": "mean",
     "prediction_length": 24, "num_targets": 1,
 }  # fmt: skip
@@ -48,6 +51,7 @@ SCALINGS = {"std": RevIn(variates=1), "mean": RevIn(variates=1, mode="mean", eps
 POSITIONS = {"sincos": "fixed", "random": "learned"}
 PROJECTIONS = {"q": "q_proj", "k": "k_proj", "v": "v_proj", "o": "out_proj"}
 HEADS = {"Prediction": "head.projection", "Classification": "head.linear", "Regression": "head.projection"}
+SUBLAYERS = {"attn": 1, "across": 2, "back": 2, "ffn": 3}
 LEAVES = ("weight", "bias", "running_mean", "running_var")
 
 
@@ -98,7 +102,7 @@ class PatchTst:
         return stem
 
     def _blocks(self, c: Config, draft: Draft, own: bool) -> None:
-        c.expect("channel_attention", (False,), False)
+        across = c.expect("channel_attention", (False,) if own else (False, True), False)
         norm_type = c.expect("norm_type", tuple(NORMS), DEFAULTS["norm_type"])
         norm = NormSpec(NORMS[norm_type], float(_value(c, "norm_eps")))
         where: dict[str, Any] = {"pre" if _value(c, "pre_norm") else "post": norm}
@@ -111,8 +115,14 @@ class PatchTst:
             op: Attention = attention
             if chained:
                 op = ResidualAttention(scale=attention.scale, after=f"b{i - 1}.attn" if i else "")
-            layers = (Layer("attn", op, **where), sizes), (Layer("ffn", ffn, **where), hidden)
-            draft.block(f"b{i}", *layers, stage="s0")
+            attn, last = (Layer("attn", op, **where), sizes), (Layer("ffn", ffn, **where), hidden)
+            if across:
+                draft.block(f"b{i}", attn, stage="s0")
+                again = (*_across(op, norm, pre="pre" in where), last[0])
+                draft.blocks.append(Block(f"b{i}v", again, share=f"b{i}", stage="s0"))
+                draft.sizes[f"b{i}.ffn.hidden"] = hidden["hidden"]
+            else:
+                draft.block(f"b{i}", attn, last, stage="s0")
 
     def _head(self, c: Config, draft: Draft, head: str, shapes: Shapes) -> None:
         if not head:
@@ -144,6 +154,7 @@ class PatchTst:
     def write(self, arch: Architecture, base: Mapping[str, Any]) -> dict[str, Any]:
         """See `Family.write`; a size that one number cannot say is None (dialects say it)."""
         stem, first = _stem(arch.blocks), arch.stage("s0")[0].layers[0]
+        owners = {block.owner for block in arch.stage("s0")}
         norm = first.pre or first.post
         assert norm is not None
         ffns = {op.bias for b in arch.stage("s0") for op in (x.op for x in b.layers) if isinstance(op, Mlp)}
@@ -153,7 +164,8 @@ class PatchTst:
             "context_length": arch.fact["series_length"],
             "patch_length": stem.patch,
             "patch_stride": stem.stride,
-            "num_hidden_layers": len(arch.stage("s0")),
+            "num_hidden_layers": len(owners),
+            "channel_attention": len(owners) < len(arch.stage("s0")),
             "d_model": arch.size["s0.width"],
             "num_attention_heads": stock_heads(arch),
             "share_embedding": stem.shared,
@@ -188,8 +200,9 @@ class PatchTst:
             entries += linear(f"{file}.{i}", f"{part}{i}", bias=True)
         entries += [entry(f"{at}.positional_encoder.{t}_token", f"embed.patches.{t}", lead=3) for t in stem.tokens]
         entries.append(entry(f"{at}.positional_encoder.position_enc", "embed.patches.position"))
-        for i, block in enumerate(arch.stage("s0")):
-            entries += _block_names(f"{at}.layers.{i}", block)
+        numbers = {owner: i for i, owner in enumerate(dict.fromkeys(b.owner for b in arch.stage("s0")))}
+        for block in arch.stage("s0"):
+            entries += _block_names(f"{at}.layers.{numbers[block.owner]}", block)
         head = str(arch.fact["head"])
         if head:
             last = "head.future.proj" if head == "Prediction" else "head.score.proj"
@@ -276,17 +289,27 @@ def _stem(blocks: tuple[Block, ...] | list[Block]) -> SeriesStem:
     return op
 
 
+def _across(attention: Attention, norm: NormSpec, *, pre: bool) -> tuple[Layer, ...]:
+    """The same attention between the channels at one place in time, as one residual branch with a norm of its own."""
+    there, back = AlongAxes(before=(1,), now=(0,)), AlongAxes(before=(0,), now=(1,))
+    return (
+        Layer("across", there, pre=norm if pre else None, residual=False),
+        Layer("attn", attention, residual=False),
+        Layer("back", back, post=None if pre else norm, since="across"),
+    )
+
+
 def _block_names(at: str, block: Block) -> list[Entry]:
     entries: list[Entry] = []
     for layer in block.layers:
-        place = f"{block.name}.{layer.name}"
-        if isinstance(layer.op, Attention):
+        place = f"{block.owner}.{layer.name}"
+        if isinstance(layer.op, Attention) and not block.share:
             for part, file in PROJECTIONS.items():
                 entries += linear(f"{at}.self_attn.{file}", f"{place}.{part}", bias=True)
         elif isinstance(layer.op, Mlp):
             for part, file in (("fc1", "ff.0"), ("fc2", "ff.3")):
                 entries += linear(f"{at}.{file}", f"{place}.{part}", bias=layer.op.bias)
-        entries += _layer_norm_names(f"{at}.norm_sublayer{1 if layer.name == 'attn' else 3}", place, layer)
+        entries += _layer_norm_names(f"{at}.norm_sublayer{SUBLAYERS[layer.name]}", place, layer)
     return entries
 
 

@@ -1,10 +1,18 @@
 """PatchTST against transformers: forecaster, classifier, regressor and body under every switch that is supported."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
 from archtool.errors import InputError
+from archtool.export.model import chosen, export_model
+from archtool.export.verify import record, verify
 from archtool.families.patchtst import PatchTst
+from archtool.ir.axes import Selection
+from archtool.ir.edit import Drop, Edit, RefusedEdit, Select
+from archtool.model.apply import apply
+from archtool.model.checkpoint import Source
 from tests.families.encoder_checks import (
     check_config,
     check_unknown_key,
@@ -13,6 +21,7 @@ from tests.families.encoder_checks import (
     swapped_heads,
 )
 from tests.families.parity import ours
+from tests.operators import checks
 
 transformers = pytest.importorskip("transformers")
 TINY = {
@@ -30,6 +39,8 @@ CASES = [
     ("ForClassification", {"pooling_type": "max", "norm_type": "layernorm", "pre_norm": False}),
     ("ForRegression", {"scaling": "mean"}),
     ("Model", {"share_embedding": False, "use_cls_token": True}),
+    ("ForPrediction", {"channel_attention": True}),
+    ("ForClassification", {"channel_attention": True, "pre_norm": False, "norm_type": "layernorm"}),
 ]
 
 
@@ -98,7 +109,6 @@ def test_wrong_head_order_is_seen(tmp_path):
 @pytest.mark.parametrize(
     ("name", "change"),
     [
-        ("ForPrediction", {"channel_attention": True}),
         ("ForPrediction", {"share_projection": False}),
         ("ForPrediction", {"loss": "nll"}),
         ("ForPrediction", {"scaling": "median"}),
@@ -119,6 +129,49 @@ def test_what_is_not_supported_is_named(name, change):
         PatchTst().read({**config, **change}, {})
     key, value = next(iter(change.items()))
     assert key in caught.value.what or str(value[0]) in caught.value.what
+
+
+OTHERS = {
+    "channels": {"model_type": "patchtst", "channel_attention": True},
+    "own": {"model_type": "patchtst_supervised", "pre_norm": False, "pooling_type": None, "context_length": 32},
+}
+
+
+@pytest.mark.parametrize("which", OTHERS)
+def test_relatives_are_costed_and_cut_like_any_model(which):
+    config = {**TINY, "architectures": ["PatchTSTForPrediction"], **OTHERS[which]}
+    arch = PatchTst().read(config, {})
+    assert PatchTst().write(arch, config) == config
+    assert PatchTst().read(PatchTst().write(arch, {}), {}) == arch
+    checks.check_data(arch)
+    checks.check_cost(arch)
+    checks.check_masked(arch)
+
+
+def test_attention_across_channels_may_be_dropped_and_is_shipped(tmp_path):
+    config = {**TINY, "architectures": ["PatchTSTForPrediction"], **OTHERS["channels"]}
+    checkpoint = replace(checks.made(PatchTst().read(config, {})), source=Source(config=config))
+    assert chosen(checkpoint)[0] == "stock"
+    edit = Edit("test", (Drop("b1v"), Select(Selection("b0.attn.kv", (0, 2)))))
+    small = apply(checkpoint, edit)
+    assert [block.name for block in small.architecture.stage("s0")] == ["b0", "b0v", "b1"]
+    with pytest.raises(RefusedEdit, match="b0 owns tensors"):
+        apply(checkpoint, Edit("test", (Drop("b0"),)))
+    exported = export_model(small, tmp_path / "model")
+    record(small, exported, tmp_path)
+    assert exported.dialect == "remote" and verify(tmp_path)[0].max_abs_diff <= 1e-5
+
+
+def test_scores_that_add_up_keep_their_layers_and_their_heads():
+    config = {**TINY, "architectures": ["PatchTSTForPrediction"], **OTHERS["own"]}
+    checkpoint = replace(checks.made(PatchTst().read(config, {})), source=Source(config=config))
+    name, _, reasons = chosen(checkpoint)
+    assert name == "remote" and "no class for model_type 'patchtst_supervised'" in dict(reasons)["stock"]
+    with pytest.raises(RefusedEdit, match=r"b0\.attn\.scores is shared by b0\.attn and b1\.attn"):
+        apply(checkpoint, Edit("test", (Select(Selection("b0.attn.kv", (0, 2))),)))
+    with pytest.raises(RefusedEdit, match=r"owns b0\.attn\.scores"):
+        apply(checkpoint, Edit("test", (Drop("b0", "attn"),)))
+    apply(checkpoint, Edit("test", (Drop("b1", "attn"),)))
 
 
 def test_after_edits_the_configuration_follows():

@@ -373,5 +373,5 @@ def given_inputs(names: Sequence[str], given: Mapping[str, Any]) -> dict[str, Te
     asked = [name for name in refused if not (given.get(name) is None or given.get(name) is False)]
     if asked:
         raise ValueError(f"this model does not take {', '.join(asked)}")
-    read = (*names, "attention_mask", "token_type_ids", "decoder_attention_mask")
+    read = (*names, "attention_mask", "token_type_ids", "decoder_attention_mask", "past_observed_mask")
     return {name: given[name] for name in read if given.get(name) is not None}
