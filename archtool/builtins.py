@@ -79,6 +79,7 @@ OPERATORS: Table = {
     "head.variates": ("archtool.operators.variate_head:VariateHead", "one vector from all variates"),
     "mix.fft.global": ("archtool.operators.fft_gate:SpectralGate", "a learned filter on the tokens' spectrum"),
     "mix.fft.fno": ("archtool.operators.fno:FourierModes", "channel mixing on the lowest frequencies"),
+    "mix.dct": ("archtool.operators.dct_gate:CosineGate", "a gain per frequency in the cosine basis"),
     "mix.wavelet": ("archtool.operators.wavelet:HaarMixer", "mixing of Haar wavelet bands"),
     "norm.ada": ("archtool.operators.ada_norm:AdaNorm", "a norm whose gain and shift come from a condition"),
     "mix.mbconv": ("archtool.operators.mbconv:MBConv", "inverted residual, also as a down-sampler"),
