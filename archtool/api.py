@@ -116,6 +116,11 @@ def quantize(model: str | Path, **options: Any) -> RunResult:
     return verb("quantize", model, **options)
 
 
+def fold(model: str | Path, **options: Any) -> RunResult:
+    """``archtool fold``: make norms part of the weights beside them."""
+    return verb("fold", model, **options)
+
+
 def extract(model: str | Path, **options: Any) -> RunResult:
     """``archtool extract``: cut a submodel out of a nested checkpoint."""
     return verb("extract", model, **options)

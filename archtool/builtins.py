@@ -16,6 +16,8 @@ FAMILIES: Table = {
     "deit": ("archtool.families.deit:Deit", "DeiT with class and distillation heads, Hugging Face names"),
     "swin": ("archtool.families.swin:Swin", "Swin Transformer"),
     "timm_vit": ("archtool.families.timm_vit:TimmVit", "ViT and DeiT with timm's names"),
+    "convnext": ("archtool.families.convnext:ConvNext", "ConvNeXt and ConvNeXt V2"),
+    "poolformer": ("archtool.families.poolformer:PoolFormer", "PoolFormer"),
     "segformer": ("archtool.families.segformer:Segformer", "SegFormer, classifier and segmentation"),
     "pvt_v2": ("archtool.families.pvt_v2:PvtV2", "PVT v2, strided and linear"),
     "mobilevit": ("archtool.families.mobilevit:MobileVit", "MobileViT, Hugging Face names"),
@@ -57,6 +59,12 @@ OPERATORS: Table = {
     "stem.conv": ("archtool.operators.conv_stem:ConvStem", "convolution on the pixels"),
     "mix.conv.dw": ("archtool.operators.depthwise:DepthwiseConv", "a kernel per channel, on the grid or a sequence"),
     "down.conv": ("archtool.operators.down_conv:DownConv", "strided convolution between stages"),
+    "mix.attn.group": ("archtool.operators.group_attention:GroupAttention", "attention inside groups of tokens"),
+    "mix.attn.offset": (
+        "archtool.operators.offset_attention:OffsetAttention",
+        "attention on a grid with a bias per distance",
+    ),
+    "gain": ("archtool.operators.gain:Gain", "one learned number times the stream"),
     "mix.pool": ("archtool.operators.grid_pool:GridPool", "mean or maximum of the neighbours on the grid"),
     "stem.point": ("archtool.operators.point_stem:PointStem", "points, or a conditioning vector, as tokens"),
     "stem.series": ("archtool.operators.series_stem:SeriesStem", "patches or variates of a series as tokens"),
@@ -71,6 +79,7 @@ OPERATORS: Table = {
     "head.variates": ("archtool.operators.variate_head:VariateHead", "one vector from all variates"),
     "mix.fft.global": ("archtool.operators.fft_gate:SpectralGate", "a learned filter on the tokens' spectrum"),
     "mix.fft.fno": ("archtool.operators.fno:FourierModes", "channel mixing on the lowest frequencies"),
+    "mix.dct": ("archtool.operators.dct_gate:CosineGate", "a gain per frequency in the cosine basis"),
     "mix.wavelet": ("archtool.operators.wavelet:HaarMixer", "mixing of Haar wavelet bands"),
     "norm.ada": ("archtool.operators.ada_norm:AdaNorm", "a norm whose gain and shift come from a condition"),
     "mix.mbconv": ("archtool.operators.mbconv:MBConv", "inverted residual, also as a down-sampler"),
@@ -99,11 +108,14 @@ CONSTRUCTS: Table = {
     "norm.rms": ("archtool.constructs.norms:RmsNorms", "RMSNorm"),
     "norm.bn": ("archtool.constructs.norms:BatchNorms", "BatchNorm with running statistics, GroupNorm of one group"),
     "norm.qk": ("archtool.constructs.norms:QueryKeyNorms", "a norm on each head's queries and keys"),
+    "pos.relbias": ("archtool.constructs.positions:Relative", "a bias on the scores by relative position"),
     "pos.rope": ("archtool.constructs.positions:Rotated", "rotary positions"),
     "pos.none": (
         "archtool.constructs.positions:NoPositions",
         "no positions: causality or convolutions order",
     ),
+    "mix.identity": ("archtool.constructs.topologies:NoMixing", "no token mixing"),
+    "topo.encdec": ("archtool.constructs.topologies:EncoderDecoder", "encoder and decoder"),
     "topo.stages": ("archtool.constructs.topologies:Stages", "stages of falling resolution and growing width"),
     "topo.hybrid": ("archtool.constructs.topologies:Hybrid", "another mixer at each position"),
     "topo.parallel": ("archtool.constructs.topologies:Parallel", "branches side by side, summed"),
@@ -126,6 +138,8 @@ STEPS: Table = {
 }
 
 ZOO: Table = {
+    "efficientformer": ("archtool.zoo.efficientformer:architecture", "EfficientFormer"),
+    "sret": ("archtool.zoo.sret:architecture", "sliced recursive transformer"),
     "cct": ("archtool.zoo.cct:architecture", "compact convolutional transformer"),
     "spectformer": ("archtool.zoo.spectformer:architecture", "spectral gating first, attention later"),
     "ascan": ("archtool.zoo.ascan:architecture", "convolutions first, attention later, by words of C and T"),

@@ -174,6 +174,24 @@ CLAIMS += tuple(
 )
 
 
+FIELD_GROUPS = Command("field_groups.py", 0.1)
+FIELD_SPEED = Command("field_speed.py", 0.3, quick=True)
+FIELD = (
+    "swin", "segformer", "pvt_v2", "poolformer", "convnext", "mobilevit", "mobilevitv2", "t5", "marian", "patchtst",
+    "mamba",
+)  # fmt: skip
+CLAIMS += tuple(
+    claim for name in FIELD for claim in (
+        Claim(f"field.groups.{name}.ours_wrong", FIELD_GROUPS, f"{name}: every axis equals its masked parent", "==", 0),
+        Claim(f"field.groups.{name}.disagreements", FIELD_GROUPS, f"{name}: torch-pruning's groups differ", "reported"),
+    )
+)  # fmt: skip
+CLAIMS += tuple(
+    Claim(f"field.speed.{name}", FIELD_SPEED, f"{name}: a forward pass over transformers' own: ≤ 1.05", "<=", 1.05)
+    for name in ("vit", "bert", *FIELD)
+)
+
+
 def commands() -> tuple[Command, ...]:
     """Every command once, in the order of its first claim."""
     return tuple(dict.fromkeys(claim.command for claim in CLAIMS))

@@ -10,6 +10,7 @@ from __future__ import annotations
 import sys
 import tempfile
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ ONNX_TOLERANCE = 1e-4
 
 
 def main() -> None:
-    """Every registered kind, in order."""
+    """Every registered kind, in order; all reloads happen in one fresh process at the end."""
     import torch
 
     from archtool.builtins import CONSTRUCTS, OPERATORS
@@ -29,43 +30,53 @@ def main() -> None:
 
     arguments(__doc__).parse_args()
     torch.set_num_threads(1)
-    for group, table in (("operators", OPERATORS), ("constructs", CONSTRUCTS)):
-        for kind in table:
-            steps = outcome(load(group, kind).samples())
-            failed = sum(found.startswith("no:") for name, found in steps.items() if name != "onnx")
-            emit(f"field.operator.{kind}", failed, note="; ".join(f"{k} {v}" for k, v in steps.items()))
-
-
-def outcome(samples: tuple[Any, ...]) -> dict[str, str]:
-    """Step → ``ok`` with its figure, or ``no:`` and the reason; the worst over the samples."""
+    bringers = {kind: load("operators", kind) for kind in OPERATORS} | {k: load("constructs", k) for k in CONSTRUCTS}
     with tempfile.TemporaryDirectory() as scratch:
-        found = [journey(arch, Path(scratch) / str(i)) for i, arch in enumerate(samples)]
-    return {step: max((each[step] for each in found), key=_badness) for step in found[0]}
+        found: dict[str, list[Steps]] = {}
+        for kind, bringer in bringers.items():
+            print(kind, file=sys.stderr)
+            found[kind] = [journey(a, Path(scratch) / f"{kind}-{i}") for i, a in enumerate(bringer.samples())]
+        reload_all([steps for each in found.values() for steps in each])
+    for kind, each in found.items():
+        worst = {step: max((steps.said[step] for steps in each), key=_badness) for step in ORDER}
+        failed = sum(said.startswith("no:") for step, said in worst.items() if step != "onnx")
+        emit(f"field.operator.{kind}", failed, note="; ".join(f"{k} {v}" for k, v in worst.items()))
+
+
+ORDER = ("prune", "extract", "int8", "export", "native", "onnx")
+
+
+@dataclass
+class Steps:
+    """What one sample went through: step → ``ok`` with its figure, or ``no:`` and the reason; folders to reload."""
+
+    said: dict[str, str] = field(default_factory=dict)
+    folders: dict[str, Path] = field(default_factory=dict)
 
 
 def _badness(text: str) -> tuple[bool, float]:
-    word = text.split()[-1].rstrip("x")
+    word = text.split()[-1].removesuffix("kB")
     return text.startswith("no:"), float(word) if word.replace(".", "").replace("e-", "").isdigit() else 0.0
 
 
-def journey(arch: Any, folder: Path) -> dict[str, str]:
+def journey(arch: Any, folder: Path) -> Steps:
     """One sample through every step; a step that fails leaves the model as it was."""
     from archtool.ir.encodings import Affine
     from archtool.model.apply import apply
     from archtool.transforms.prune.magnitude import scores
     from archtool.transforms.quantize.rtn import rtn_edit
+    from archtool.transforms.units import joined
     from archtool.transforms.widths import ranked
 
-    checkpoint = perturbed(arch)
-    steps: dict[str, str] = {}
-    axes = widths(arch)
-    small = tried(steps, "prune", lambda: narrowed(checkpoint, ranked(scores(checkpoint, axes)))) or checkpoint
+    checkpoint, steps, axes = perturbed(arch), Steps(), widths(arch)
+    order = ranked(joined(arch, scores(checkpoint, axes)))
+    small = tried(steps, "prune", lambda: narrowed(checkpoint, order)) or checkpoint
     prefix = {axis: list(range(arch.size[axis])) for axis in axes}
     tried(steps, "extract", lambda: narrowed(checkpoint, prefix))
     coded = tried(steps, "int8", lambda: apply(small, rtn_edit(small.architecture, Affine(8)))) or small
-    for name, model, dialect in (("export", coded, "remote"), ("native", coded, "native")):
-        steps[name] = reloaded(model, folder / name, dialect)
-    steps["onnx"] = in_onnx(small, folder)
+    for name, dialect in (("export", "remote"), ("native", "native")):
+        written(steps, name, coded, folder / name, dialect)
+    steps.said["onnx"] = in_onnx(small, folder)
     return steps
 
 
@@ -107,7 +118,7 @@ def narrowed(checkpoint: Any, order: dict[str, list[int]]) -> Any:
     return made
 
 
-def tried(steps: dict[str, str], name: str, make: Any) -> Any:
+def tried(steps: Steps, name: str, make: Any) -> Any:
     """Run a step and note how it went."""
     from archtool.errors import ArchtoolError
     from archtool.model.costs import stored_bytes
@@ -115,24 +126,36 @@ def tried(steps: dict[str, str], name: str, make: Any) -> Any:
     try:
         made = make()
     except (ArchtoolError, AssertionError, RuntimeError, TypeError, ValueError) as why:
-        steps[name] = f"no: {str(why).splitlines()[0] if str(why) else type(why).__name__}"
+        steps.said[name] = f"no: {str(why).splitlines()[0] if str(why) else type(why).__name__}"
         return None
-    steps[name] = f"ok {stored_bytes(made) / 1000:.2f} kB"
+    steps.said[name] = f"ok {stored_bytes(made) / 1000:.2f} kB"
     return made
 
 
-def reloaded(checkpoint: Any, folder: Path, dialect: str) -> str:
-    """Export, load in a fresh process, compare with the model in memory."""
+def written(steps: Steps, name: str, checkpoint: Any, folder: Path, dialect: str) -> None:
+    """Export, and keep what the model in memory computes beside it."""
     from archtool.errors import ArchtoolError
     from archtool.export.model import export_model
-    from archtool.export.verify import record, verify
+    from archtool.export.verify import record
 
     folder.mkdir(parents=True)
     try:
         record(checkpoint, export_model(checkpoint, folder / "model", dialect), folder)
-        return f"ok {max(v.max_abs_diff for v in verify(folder)):.1e}"
-    except (ArchtoolError, RuntimeError, TypeError) as why:
-        return f"no: {str(why).splitlines()[0]}"
+        steps.folders[name] = folder
+    except (ArchtoolError, RuntimeError, TypeError, ValueError) as why:
+        steps.said[name] = f"no: {str(why).splitlines()[0]}"
+
+
+def reload_all(journeys: list[Steps]) -> None:
+    """Load everything that was written in fresh processes and compare."""
+    from archtool.export.verify import verify_all
+
+    checked = verify_all([folder for steps in journeys for folder in steps.folders.values()])
+    for steps in journeys:
+        for name, folder in steps.folders.items():
+            (found,) = checked[folder]
+            worst = f"{found.max_abs_diff:.1e}"
+            steps.said[name] = f"ok {worst}" if found.passed else f"no: {found.error or f'differs by {worst}'}"
 
 
 def in_onnx(checkpoint: Any, folder: Path) -> str:

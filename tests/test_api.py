@@ -8,7 +8,7 @@ from archtool.errors import QualityError
 from archtool.model.save import save
 from tests.model.tiny import tiny
 
-VERBS = ("bench", "evaluate", "export", "extract", "prune", "quantize", "train")
+VERBS = ("bench", "evaluate", "export", "extract", "fold", "prune", "quantize", "train")
 
 
 def test_every_step_has_a_function():

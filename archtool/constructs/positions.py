@@ -6,9 +6,12 @@ from typing import ClassVar
 
 from archtool.constructs.base import Construct
 from archtool.ir.architecture import Architecture
+from archtool.ir.parts import Role
 from archtool.operators.attention import Attention
+from archtool.operators.biased_attention import BiasedAttention
 from archtool.operators.rotary import Rotary
 from archtool.operators.samples import branch, in_text
+from archtool.operators.window_attention import WindowAttention
 
 HEADS = {"kv": 2, "group": 2, "v": 4}
 
@@ -39,6 +42,26 @@ class Rotated(Construct):
         return in_text([branch(whole, pairs=4, **HEADS)]), in_text([branch(part, pairs=2, qk=3, **HEADS)])
 
 
+class Relative(Construct):
+    """A bias on the scores by relative position, from a table that is looked up."""
+
+    kind: ClassVar[str] = "pos.relbias"
+    said: ClassVar[str] = "mix.attn.window (in windows), mix.attn.relbias (buckets of distances, may be tied)"
+    papers: ClassVar[tuple[int, ...]] = (20, 37, 40, 91, 239)
+
+    @classmethod
+    def found(cls, arch: Architecture) -> bool:
+        """See `Construct.found`."""
+        tensors = ((place, spec) for place in arch.places for part in place.parts for spec in part.tensors())
+        mixers = (spec for place, spec in tensors if place.layer.op and place.layer.op.kind.startswith("mix."))
+        return any(Role.INDEX in spec.roles for spec in mixers)
+
+    @classmethod
+    def samples(cls) -> tuple[Architecture, ...]:
+        """See `Construct.samples`."""
+        return WindowAttention.samples()[:1] + BiasedAttention.samples()
+
+
 class NoPositions(Construct):
     """No positions: order comes from causality or from convolutions."""
 
@@ -49,7 +72,7 @@ class NoPositions(Construct):
     @classmethod
     def found(cls, arch: Architecture) -> bool:
         """See `Construct.found`."""
-        return not absolute(arch) and not Rotated.found(arch)
+        return not absolute(arch) and not Rotated.found(arch) and not Relative.found(arch)
 
     @classmethod
     def samples(cls) -> tuple[Architecture, ...]:

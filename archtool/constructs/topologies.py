@@ -6,10 +6,11 @@ from dataclasses import replace
 from typing import ClassVar
 
 from archtool.constructs.base import Construct
-from archtool.ir.architecture import Architecture, Block, Layer, place_flows
+from archtool.ir.architecture import Architecture, Block, Layer, place_flows, roots
 from archtool.ir.feeds import entering
 from archtool.operators.attention import Attention
 from archtool.operators.conv import GridConv
+from archtool.operators.cross_attention import CrossAttention
 from archtool.operators.mlp import Mlp
 from archtool.operators.samples import NORM, Sized, alone, branch, in_text, on_image
 
@@ -123,3 +124,45 @@ class Macaron(Construct):
         """See `Construct.samples`."""
         before: Sized = replace(FFN[0], name="before"), {"hidden": 12}
         return (in_text([before, ATTENTION, FFN], [branch(Mlp(act="relu"), hidden=8)]),)
+
+
+class EncoderDecoder(Construct):
+    """An encoder on one input, a decoder on another that attends to it."""
+
+    kind: ClassVar[str] = "topo.encdec"
+    said: ClassVar[str] = "Architecture.inputs, Block.inputs and Layer.reads"
+    papers: ClassVar[tuple[int, ...]] = (4, 45, 56, 135, 137, 224)
+
+    @classmethod
+    def found(cls, arch: Architecture) -> bool:
+        """See `Construct.found`."""
+        came = roots(arch.blocks, arch.inputs)
+        reads = ((came[p.block.name], came[name]) for p in arch.places for name in p.layer.reads if _mixes(p.layer))
+        return any(own != other for own, other in reads)
+
+    @classmethod
+    def samples(cls) -> tuple[Architecture, ...]:
+        """See `Construct.samples`."""
+        return CrossAttention.samples()
+
+
+class NoMixing(Construct):
+    """Blocks that mix no tokens, only channels."""
+
+    kind: ClassVar[str] = "mix.identity"
+    said: ClassVar[str] = "a block of feed-forward layers alone"
+    papers: ClassVar[tuple[int, ...]] = (19, 192)
+
+    @classmethod
+    def found(cls, arch: Architecture) -> bool:
+        """See `Construct.found`."""
+        return any(block.stage and not any(map(_mixes, block.layers)) for block in arch.blocks)
+
+    @classmethod
+    def samples(cls) -> tuple[Architecture, ...]:
+        """See `Construct.samples`."""
+        return (in_text([FFN], [ATTENTION, FFN]),)
+
+
+def _mixes(layer: Layer) -> bool:
+    return layer.op is not None and layer.op.kind.startswith("mix.")

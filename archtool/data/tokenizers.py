@@ -12,6 +12,9 @@ from archtool.errors import InputError, UsageError
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
+FILES = ("tokenizer*", "vocab*", "merges.txt", "*.model", "*.spm")
+"""Names of tokenizers' files: without any, transformers makes empty tokenizers of some kinds."""
+
 
 class Tokenizer(Protocol):
     """Text to ids and back; ``bos`` None does what the tokenizer does by itself."""
@@ -127,13 +130,15 @@ def load_folder_tokenizer(name: str, folder: Path | None) -> Any:
         raise InputError("no tokenizer: the model has no folder", "state preprocess.tokenizer (a folder)")
     if not place.is_dir():
         raise InputError(f"{place}: no such folder for a tokenizer", "use a folder, bytes, chars or a .bin file")
+    hint = "copy tokenizer.json and tokenizer_config.json there, or state preprocess.tokenizer"
+    if not any(file for pattern in FILES for file in place.glob(pattern)):
+        raise InputError(f"{place}: no tokenizer that transformers loads (none of its files)", hint)
     from transformers import AutoTokenizer
 
     try:
         return AutoTokenizer.from_pretrained(str(place), local_files_only=True, trust_remote_code=False)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         what = f"{place}: no tokenizer that transformers loads ({str(error).splitlines()[0]})"
-        hint = "copy tokenizer.json and tokenizer_config.json there, or state preprocess.tokenizer"
         raise InputError(what, hint) from error
 
 

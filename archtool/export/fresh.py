@@ -42,14 +42,7 @@ def run_transformers(folder: Path, inputs: dict[str, Any]) -> dict[str, Any]:
         raise RuntimeError(f"not every tensor found its place: {wrong}")
     with torch.inference_mode():
         out = model.eval()(**inputs)
-    found = {NAMES.get(name, name): value for name, value in out.items() if torch.is_tensor(value)}
-    image = "pixel_values" in inputs
-    return {name: as_tokens(value) if image and name == "hidden" else value for name, value in found.items()}
-
-
-def as_tokens(features: Any) -> Any:
-    """Features of images on a grid (B, C, H, W), as some classes give them, as tokens (B, H × W, C)."""
-    return features.flatten(2).transpose(1, 2) if features.dim() == 4 else features
+    return {NAMES.get(name, name): value for name, value in out.items() if torch.is_tensor(value)}
 
 
 def run_onnx(folder: Path, inputs: dict[str, Any]) -> dict[str, Any]:

@@ -171,7 +171,12 @@ def _compared(job: Mapping[str, str]) -> Verification:
 
 
 def _difference(expected: Tensor, got: Tensor, mask: Any) -> tuple[float, float]:
-    """Largest absolute difference and largest expected value, where the mask is 1."""
+    """Largest absolute difference and largest expected value, where the mask is 1.
+
+    Some classes give features of tokens (B, H × W, C) as images (B, C, H, W).
+    """
+    if (expected.dim(), got.dim()) == (3, 4):
+        got = got.flatten(2).transpose(1, 2)
     if expected.shape != got.shape:
         return float("inf"), 0.0
     if mask is not None and expected.dim() == 3 and expected.shape[:2] == mask.shape:

@@ -80,8 +80,9 @@ class Segformer(Pyramid):
         entries: list[Entry] = []
         for i in range(stage_count(arch)):
             entries += linear(f"decode_head.linear_c.{i}.proj", f"head.fuse.level{i}", bias=True)
-        entries += linear("decode_head.linear_fuse", "head.fuse.fuse", bias=False)
-        leaves = ("weight", "bias", "running_mean", "running_var")
+        fuse = arch.block("head").layers[0]
+        entries += linear("decode_head.linear_fuse", "head.fuse.fuse", bias=bool(getattr(fuse.op, "bias", False)))
+        leaves = ("weight", "bias", "running_mean", "running_var") if fuse.branch else ()
         entries += [entry(f"decode_head.batch_norm.{leaf}", f"head.fuse.branch.{leaf}") for leaf in leaves]
         return entries + linear("decode_head.classifier", "head.score.conv", bias=True)
 

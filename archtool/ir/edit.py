@@ -292,7 +292,10 @@ def _drop_layer(arch: Architecture, what: Drop) -> Architecture:
     layer = next((item for item in block.layers if item.name == what.layer), None)
     if layer is None or not layer.residual:
         raise RefusedEdit(f"{what.block}.{what.layer} is not a residual layer", "Only residual layers can be dropped.")
-    blocks = tuple(replace(b, layers=_without_branch(b, layer)) if b is block else b for b in arch.blocks)
+    layers = _without_branch(block, layer)
+    if not layers:
+        return _drop_block(arch, block.name)
+    blocks = tuple(replace(b, layers=layers) if b is block else b for b in arch.blocks)
     return _without_unused(replace(arch, blocks=blocks), f"{what.block}.{what.layer}")
 
 

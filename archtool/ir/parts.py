@@ -172,8 +172,9 @@ class Vector(Part):
 
 @dataclass(frozen=True)
 class Norm(Part):
-    """A norm on ``width``: LayerNorm (``kind="layer"``), RMSNorm (``"rms"``), BatchNorm (``"batch"``) or
-    GroupNorm of one group (``"group"``: statistics over all tokens and channels).
+    """A norm on ``width``: LayerNorm (``kind="layer"``), RMSNorm (``"rms"``), BatchNorm (``"batch"``),
+    GroupNorm of one group (``"group"``: statistics over all tokens and channels) or global response normalisation
+    (``"grn"``, Woo et al. 2023: each channel's norm over the tokens, relative to the mean of all channels').
 
     ``offset`` is added to the stored gain (Gemma stores gain - 1). BatchNorm keeps its running statistics as
     buffers, one entry per channel. Without ``gain`` the norm has no tensors (adaptive norms bring their own).

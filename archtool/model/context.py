@@ -7,8 +7,6 @@ of tokens already seen; ``"kept"``, what left the blocks that run only once (an 
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from archtool.ir.architecture import flows, roots
@@ -20,18 +18,15 @@ if TYPE_CHECKING:
 State = dict[str, Any]
 
 
-@dataclass(frozen=True)
 class Graph:
-    """What a pass needs to know of a network: its blocks, its inputs and where its layers stand."""
+    """What a pass needs to know of a network: its blocks, its inputs and where its layers stand.
 
-    blocks: Sequence[Any]
-    inputs: Sequence[str]
-    sites: Mapping[str, Any]
+    ``roots`` has the graph input that each block's stream comes from.
+    """
 
-    @cached_property
-    def roots(self) -> Mapping[str, str]:
-        """The graph input that each block's stream comes from."""
-        return roots(self.blocks, self.inputs)
+    def __init__(self, blocks: Sequence[Any], inputs: Sequence[str], sites: Mapping[str, Any]) -> None:
+        self.blocks, self.inputs, self.sites = blocks, inputs, sites
+        self.roots = roots(blocks, inputs)
 
     def steps(self, block: str) -> bool:
         """Whether generation runs the block at every step: it is on the last input."""

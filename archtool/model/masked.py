@@ -85,7 +85,7 @@ def _mask_norms(model: Model, chosen: Mapping[str, Selection]) -> None:
 
 
 class MaskedNorm(nn.Module):
-    """A norm whose statistics are over the kept channels (and all tokens: GroupNorm); others leave as zero."""
+    """A norm whose statistics are over the kept channels (and all tokens: GroupNorm, GRN); others leave as zero."""
 
     def __init__(self, norm: Norm, mask_D: Tensor) -> None:
         super().__init__()
@@ -95,6 +95,8 @@ class MaskedNorm(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(..., D) → (..., D)."""
         mask_D: Tensor = self.get_buffer("mask").to(x.dtype)
+        if self.norm.kind == "grn":
+            return self._response(x * mask_D, mask_D) * mask_D
         over = (1, 2) if self.norm.kind == "group" else (-1,)
         kept = mask_D.expand(x.shape).sum(over, keepdim=True)
         mean = (x * mask_D).sum(over, keepdim=True) / kept if self.norm.kind != "rms" else 0.0
@@ -102,6 +104,12 @@ class MaskedNorm(nn.Module):
         normed = centred * torch.rsqrt(centred.pow(2).sum(over, keepdim=True) / kept + self.norm.eps)
         out = normed if self.norm.weight is None else normed * (self.norm.weight + self.norm.offset)
         return (out if self.norm.bias is None else out + self.norm.bias) * mask_D
+
+    def _response(self, x_BTD: Tensor, mask_D: Tensor) -> Tensor:
+        norms = x_BTD.square().sum(1, keepdim=True).sqrt()
+        relative = norms / (norms.sum(-1, keepdim=True) / mask_D.sum() + self.norm.eps)
+        assert self.norm.weight is not None and self.norm.bias is not None
+        return x_BTD + self.norm.weight * (x_BTD * relative) + self.norm.bias
 
 
 def _silence(model: Model, decision: Drop) -> None:

@@ -20,7 +20,7 @@ from archtool.model.codec import decode, leaf_tensors
 
 
 class Norm(nn.Module):
-    """LayerNorm or RMSNorm over the last dimension, BatchNorm of its channels, GroupNorm over tokens and channels."""
+    """LayerNorm or RMSNorm over the last dimension, BatchNorm of its channels, GroupNorm and GRN over tokens too."""
 
     def __init__(self, part: parts.Norm, width: int) -> None:
         super().__init__()
@@ -44,6 +44,8 @@ class Norm(nn.Module):
             return group_norm(x, self.weight, self.bias, self.eps)
         if self.kind == "batch":
             return self._batch_norm(x)
+        if self.kind == "grn":
+            return response_norm(x, self.weight, self.bias, self.eps)
         wide = x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
         normed = wide * torch.rsqrt(wide.pow(2).mean(-1, keepdim=True) + self.eps)
         if self.offset:
@@ -55,6 +57,13 @@ class Norm(nn.Module):
         flat_ND = x.reshape(-1, x.shape[-1])
         normed = F.batch_norm(flat_ND, mean, variance, self.weight, self.bias, self.training, eps=self.eps)
         return normed.reshape(x.shape)
+
+
+def response_norm(x_BTD: Tensor, gain: Any, bias: Any, eps: float) -> Tensor:
+    """Global response normalisation: each channel's norm over the tokens, relative to the mean of all channels'."""
+    norms_B1D = torch.linalg.vector_norm(x_BTD, dim=1, keepdim=True)
+    relative = norms_B1D / (norms_B1D.mean(dim=-1, keepdim=True) + eps)
+    return x_BTD * (1 + gain * relative) + bias
 
 
 def group_norm(x_BTD: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float) -> Tensor:

@@ -56,6 +56,10 @@ class AllMlp(Operator):
         """All levels side by side on the finest grid."""
         return (1 + len(flow.beside)) * flow.tokens * site.size("inner")
 
+    def feeder(self, norm: str) -> str:
+        """See `Operator.feeder`."""
+        return "fuse" if norm == "branch" else ""
+
     @classmethod
     def samples(cls) -> tuple[Architecture, ...]:
         """See `Operator.samples`."""

@@ -42,7 +42,11 @@ class Attention(Operator):
     local_axes: ClassVar[Mapping[str, frozenset[str]]] = {
         "kv": SELECT, "group": SELECT, "pairs": SELECT, "qk": SELECT | {"scale"}, "v": FREE,
     }  # fmt: skip
-    papers: ClassVar[tuple[int, ...]] = (2, 4, 5, 7, 13, 16, 17, 21, 23, 30, 32, 38, 45, 48, 50, 196, 224)
+    papers: ClassVar[tuple[int, ...]] = (
+        2, 4, 5, 7, 13, 16, 17, 21, 23, 30, 32, 38, 45, 48, 50, 55, 58, 59, 61, 66, 67, 80, 81, 85, 86, 94, 98,
+        103, 104, 107, 108, 115, 118, 119, 124, 130, 131, 132, 133, 135, 140, 141, 144, 150, 164, 168, 183, 186,
+        192, 196, 197, 207, 217, 223, 224, 226, 228, 230, 233, 236, 239, 240, 241, 242, 243, 246, 247, 254, 257,
+    )  # fmt: skip
 
     scale: float
     causal: bool = False
@@ -134,6 +138,10 @@ class Attention(Operator):
 
     def forward(self, m: Any, x: Tensor, ctx: Any) -> Tensor:
         """(B, T, D) → (B, T, D); with a state in ``ctx``, keys and values of earlier tokens are prepended."""
+        return self.attend(m, x, ctx)
+
+    def attend(self, m: Any, x: Tensor, ctx: Any) -> Tensor:
+        """Project, mix and project back, each sequence on its own."""
         kv, group = m.heads.shape[0], m.heads.shape[1]
         q, k, v = (split_heads(y, n) for y, n in ((m.q(x), kv * group), (m.k(x), kv), (m.v(x), kv)))
         if self.qk_norm:

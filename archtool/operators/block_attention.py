@@ -8,8 +8,8 @@ Shapes: `H` heads, `N` blocks, `L` tokens of a block, `S` keys.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from archtool.ir.operator import FREE, SELECT, Flow, Operator, Site
@@ -69,6 +69,18 @@ class BlockAttention(Operator):
         """Queries, keys, values, mixed values and the scores."""
         scores = self.block + -(-flow.length // self.block)
         return site.size("kv") * flow.tokens * (2 * site.size("qk") + 2 * site.size("v") + scores)
+
+    def feeder(self, norm: str) -> str:
+        """See `Operator.feeder`."""
+        return "o" if norm == "branch" else ""
+
+    def readers(self, norm: str) -> tuple[str, ...]:
+        """See `Operator.readers`."""
+        return ("q", "k", "v") if norm == "pre" else ()
+
+    def with_bias(self, parts: Sequence[str]) -> BlockAttention:
+        """See `Operator.with_bias`."""
+        return replace(self, bias=self.bias or set(parts) != {"o"}, out_bias=self.out_bias or "o" in parts)
 
     @classmethod
     def samples(cls) -> tuple[Architecture, ...]:

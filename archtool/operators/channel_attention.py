@@ -7,8 +7,8 @@ of its keys and values: the softmax runs over them, so they stay). Shapes: `H` h
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from archtool.ir.axes import Dim, dim
@@ -72,6 +72,18 @@ class ChannelAttention(Operator):
     def activation_elements(self, site: Site, flow: Flow) -> int:
         """Queries, keys, values and what leaves the heads."""
         return 2 * flow.tokens * site.size("kv") * (site.size("v") + site.size("inner"))
+
+    def feeder(self, norm: str) -> str:
+        """See `Operator.feeder`."""
+        return "o" if norm == "branch" else ""
+
+    def readers(self, norm: str) -> tuple[str, ...]:
+        """See `Operator.readers`."""
+        return ("q", "k", "v") if norm == "pre" else ()
+
+    def with_bias(self, parts: Sequence[str]) -> ChannelAttention:
+        """See `Operator.with_bias`."""
+        return replace(self, bias=self.bias or set(parts) != {"o"}, out_bias=self.out_bias or "o" in parts)
 
     @classmethod
     def samples(cls) -> tuple[Architecture, ...]:

@@ -30,7 +30,7 @@ class GridConv(Operator):
     Attributes:
         kernel / stride / padding / dilation: rows and columns.
         into: axis name of the channels that leave; ``""``: those that entered.
-        depthwise: every channel has a kernel of its own (``into`` is empty).
+        depthwise: every channel has a kernel of its own, or ``multiplier`` of them (``into`` is empty).
         act: activation.
         bias: whether there is a bias.
     """
@@ -48,6 +48,7 @@ class GridConv(Operator):
     dilation: tuple[int, int] = (1, 1)
     into: str = ""
     depthwise: bool = False
+    multiplier: int = 1
     act: str = "identity"
     bias: bool = True
 
@@ -63,6 +64,8 @@ class GridConv(Operator):
 
     def out(self, site: Site) -> Dim:
         """The channels that leave."""
+        if self.multiplier > 1:
+            return dim(*self.entering(site).factors, self.multiplier)
         return dim(self.into) if self.into else self.entering(site)
 
     def reach(self) -> tuple[int, ...]:
@@ -95,7 +98,9 @@ class GridConv(Operator):
         wider = alone(cls(into="mid.width", stride=(2, 2), act="relu"))
         dilated = branch(cls(depthwise=True, dilation=(2, 2), padding=(2, 2), bias=False))
         joined = followed(on_image([dilated]), cls(kernel=(1, 1), padding=(0, 0), into="s0.width"), ("embed", "b0"))
-        return on_image([wider], sizes=sizes), joined
+        doubled = alone(cls(depthwise=True, multiplier=2, stride=(2, 2)))
+        narrow = alone(cls(kernel=(1, 1), padding=(0, 0), into="mid.width"))
+        return on_image([wider], sizes=sizes), joined, on_image([doubled], [narrow], sizes=sizes)
 
     def forward(self, m: Any, x: Any, ctx: Any) -> Tensor:
         """(B, T, C) → (B, T', C')."""

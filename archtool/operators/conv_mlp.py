@@ -58,6 +58,14 @@ class ConvMlp(Operator):
         """The hidden layer before and after the convolution."""
         return 2 * flow.tokens * site.size("hidden")
 
+    def feeder(self, norm: str) -> str:
+        """See `Operator.feeder`."""
+        return "fc2" if norm == "branch" else ""
+
+    def readers(self, norm: str) -> tuple[str, ...]:
+        """See `Operator.readers`."""
+        return ("fc1",) if norm == "pre" else ()
+
     @classmethod
     def samples(cls) -> tuple[Architecture, ...]:
         """See `Operator.samples`."""

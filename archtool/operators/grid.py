@@ -1,5 +1,7 @@
 """Tokens on a grid as an image and back; both are views, so that a convolution reads channels-last memory.
 
+The grid is unfolded before the channels move: then a batch of one has the strides by which kernels know that layout.
+
 Legend: `B` batch, `T` tokens, `C` channels, `H` rows, `W` columns.
 """
 

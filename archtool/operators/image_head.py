@@ -6,10 +6,10 @@ with this layer, as pooled outputs end theirs with `head.pool`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from archtool.ir.operator import Operator, Site
+from archtool.ir.operator import Flow, Operator, Site
 from archtool.ir.parts import Part
 from archtool.operators.grid import to_image
 
@@ -34,14 +34,21 @@ class ImageHead(Operator):
         """No tensors."""
         return ()
 
+    def out_flow(self, site: Site, flow: Flow) -> Flow:
+        """No grid of tokens any more."""
+        return Flow(flow.tokens)
+
     @classmethod
     def samples(cls) -> tuple[Architecture, ...]:
         """See `Operator.samples`."""
+        from archtool.ir.architecture import Layer
         from archtool.operators.dense import Dense
-        from archtool.operators.samples import alone, on_image, with_output
+        from archtool.operators.samples import alone, on_image
 
         arch = on_image([alone(Dense(act="relu"), units=12)])
-        return (with_output(arch, "map", cls(), "b0"),)
+        score, image = Layer("score", Dense(), residual=False), Layer("op", cls(), residual=False)
+        head = replace(arch.block("head"), layers=(score, image))
+        return (replace(arch, blocks=(*arch.blocks[:-1], head)),)
 
     def forward(self, m: Any, x: Tensor, ctx: Any) -> Tensor:
         """(B, T, C) → (B, C, H, W)."""

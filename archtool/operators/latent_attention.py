@@ -8,8 +8,8 @@ run over them, so it stays). Matrices on latents are shared by the heads. Shapes
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from archtool.ir.axes import dim
@@ -79,6 +79,18 @@ class LatentAttention(Operator):
         """Projections and both sets of weights."""
         per_head = site.size("assign") + site.size("inner") + site.size("v") + 2 * site.size("latents")
         return flow.tokens * site.size("kv") * per_head
+
+    def feeder(self, norm: str) -> str:
+        """See `Operator.feeder`."""
+        return "o" if norm == "branch" else ""
+
+    def readers(self, norm: str) -> tuple[str, ...]:
+        """See `Operator.readers`."""
+        return ("assign", "fields") if norm == "pre" else ()
+
+    def with_bias(self, parts: Sequence[str]) -> LatentAttention:
+        """See `Operator.with_bias`."""
+        return replace(self, bias=self.bias or set(parts) != {"o"}, out_bias=self.out_bias or "o" in parts)
 
     @classmethod
     def samples(cls) -> tuple[Architecture, ...]:

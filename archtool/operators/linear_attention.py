@@ -51,7 +51,7 @@ class LinearAttention(Operator):
         "performer: features > 0", "causal cosformer: a horizon, and no longer input", "elu: qk stays",
     )  # fmt: skip
     local_axes: ClassVar[Mapping[str, frozenset[str]]] = {"kv": SELECT, "qk": SELECT, "v": SELECT}
-    papers: ClassVar[tuple[int, ...]] = (66, 112, 138, 145, 199)
+    papers: ClassVar[tuple[int, ...]] = (37, 39, 63, 66, 112, 138, 145, 189, 199, 219, 266)
 
     feature: str = "elu"
     causal: bool = False

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from archtool.ir.architecture import NormSpec
 from archtool.ir.operator import SELECT, Flow, Operator, Site
 from archtool.ir.parts import Linear, Part
 from archtool.operators.activation import activation
@@ -21,7 +22,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Mlp(Operator):
-    """``fc2(act(fc1(x)))``."""
+    """``fc2(act(fc1(x)))``.
+
+    Attributes:
+        act: activation.
+        bias: whether the two layers have biases.
+        norm: a norm on the hidden layer, after the activation or, ``norm_first``, before it.
+    """
 
     kind: ClassVar[str] = "ffn.mlp"
     linear_in_length: ClassVar[bool] = True
@@ -31,11 +38,14 @@ class Mlp(Operator):
 
     act: str = "gelu"
     bias: bool = True
+    norm: NormSpec | None = None
+    norm_first: bool = False
 
     def parts(self, site: Site) -> tuple[Part, ...]:
-        """``fc1`` (hidden, in) and ``fc2`` (in, hidden)."""
+        """``fc1`` (hidden, in), ``fc2`` (in, hidden) and ``norm`` where there is one."""
         hidden = site.dim("hidden")
-        return (Linear("fc1", hidden, site.stream, self.bias), Linear("fc2", site.stream, hidden, self.bias))
+        norms = (self.norm.part("norm", hidden),) if self.norm else ()
+        return (Linear("fc1", hidden, site.stream, self.bias), Linear("fc2", site.stream, hidden, self.bias), *norms)
 
     def activation_elements(self, site: Site, flow: Flow) -> int:
         """The hidden layer before and after the activation."""
@@ -52,10 +62,15 @@ class Mlp(Operator):
     @classmethod
     def samples(cls) -> tuple[Architecture, ...]:
         """See `Operator.samples`."""
-        from archtool.operators.samples import branch, in_text
+        from archtool.operators.samples import branch, in_text, on_image
 
-        return (in_text([branch(cls(act="gelu"), hidden=24)]),)
+        inner = cls(act="silu", norm=NormSpec("batch"), norm_first=True), cls(act="gelu", norm=NormSpec("grn", 1e-6))
+        return (in_text([branch(cls(act="gelu"), hidden=24)]), on_image(*([branch(op, hidden=24)] for op in inner)))
 
     def forward(self, m: Any, x: Tensor, ctx: Any) -> Tensor:
         """(B, T, D) → (B, T, D)."""
-        return m.fc2(activation(self.act)(m.fc1(x)))
+        hidden = m.fc1(x)
+        if self.norm and self.norm_first:
+            return m.fc2(activation(self.act)(m.norm(hidden)))
+        hidden = activation(self.act)(hidden)
+        return m.fc2(m.norm(hidden) if self.norm else hidden)

@@ -40,7 +40,9 @@ class PatchStem(Operator):
     kind: ClassVar[str] = "stem.patch"
     cost_form: ClassVar[str] = "H W channels D"
     local_axes: ClassVar[Mapping[str, frozenset[str]]] = {"positions": frozenset()}
-    papers: ClassVar[tuple[int, ...]] = (2, 7, 13, 16, 20, 32, 56, 58, 74, 86, 98, 104, 196)
+    papers: ClassVar[tuple[int, ...]] = (
+        2, 7, 13, 16, 20, 32, 56, 58, 74, 86, 98, 104, 116, 125, 130, 133, 140, 144, 196, 228, 230,
+    )  # fmt: skip
 
     patch: tuple[int, int]
     tokens: tuple[str, ...] = ("cls",)

@@ -35,7 +35,7 @@ class PointStem(Operator):
     local_axes: ClassVar[Mapping[str, frozenset[str]]] = {"hidden": SELECT}
     linear_in_length: ClassVar[bool] = True
     cost_form: ClassVar[str] = "T hidden (features + D), or T features D"
-    papers: ClassVar[tuple[int, ...]] = (3, 58, 93, 179, 222)
+    papers: ClassVar[tuple[int, ...]] = (58, 93, 179)
 
     width: str = "s0.width"
     features: str = "features"

@@ -8,8 +8,8 @@ grid). T tokens, S cells of the reduced grid.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from archtool.ir.architecture import NormSpec
@@ -88,6 +88,21 @@ class ReducedAttention(Operator):
         """The reduced grid, queries, keys, values and the mixed values."""
         both, cells = site.size("kv") * (site.size("qk") + site.size("v")), self.cells(flow) * flow.sequences
         return flow.tokens * both + cells * (both + site.size("inner"))
+
+    def feeder(self, norm: str) -> str:
+        """See `Operator.feeder`."""
+        return {"branch": "o", "norm": "reduce"}.get(norm, "")
+
+    def readers(self, norm: str) -> tuple[str, ...]:
+        """See `Operator.readers`; averages pass a gain and a shift on."""
+        if norm == "pre" and self.ratio == 1:
+            return ("reduce", "q")
+        return ("k", "v") if norm == "norm" and self.act == "identity" else ()
+
+    def with_bias(self, parts: Sequence[str]) -> ReducedAttention:
+        """See `Operator.with_bias`; the convolution has one."""
+        inner = self.bias or bool({"q", "k", "v"} & set(parts))
+        return replace(self, bias=inner, out_bias=self.out_bias or "o" in parts)
 
     @classmethod
     def samples(cls) -> tuple[Architecture, ...]:

@@ -36,6 +36,15 @@ def several(*layers: Sized) -> list[Sized]:
     return [*inner, (replace(last, residual=True, scale=True, since="op0"), sizes)]
 
 
+def weighed(sized: Sized) -> list[Sized]:
+    """A residual branch with a learned number on the stream and one on the branch."""
+    from archtool.operators.gain import Gain
+
+    layer, sizes = sized
+    inner = replace(layer, residual=False, source="block")
+    return [(Layer("keep", Gain(), residual=False), {}), (inner, sizes), (Layer("gain", Gain(), since=layer.name), {})]
+
+
 def in_text(*blocks: Sequence[Sized], width: int = 16, sizes: Mapping[str, int] | None = None) -> Architecture:
     """Token ids → stem → blocks of layers → heads; ``sizes`` are those of axes that no layer owns."""
     return model(("input_ids",), _tokens(), blocks, {"vocab": 31, "s0.width": width, **(sizes or {})}, {})
@@ -61,12 +70,6 @@ def followed(
     at = arch.index["final"]
     blocks = (*arch.blocks[:at], replace(added, inputs=inputs), *arch.blocks[at:])
     return replace(arch, blocks=blocks, sizes=tuple(table.items()))
-
-
-def with_output(arch: Architecture, name: str, op: Operator, source: str) -> Architecture:
-    """The model with one more output, the operator alone on what leaves block ``source``."""
-    block = Block(name, (Layer("op", op, residual=False),), inputs=(source,))
-    return replace(arch, blocks=(*arch.blocks, block), outputs=(*arch.outputs, (name, name)))
 
 
 def encoder_decoder(op: Operator, **sizes: int) -> Architecture:

@@ -69,6 +69,10 @@ class TubeletStem(Operator):
         """Once per cube."""
         return math.prod(flow_after(flow, self.kernel, self.steps(), self.padding).grid or ())
 
+    def feeder(self, norm: str) -> str:
+        """See `Operator.feeder`."""
+        return "cubes" if norm == "branch" else ""
+
     @classmethod
     def samples(cls) -> tuple[Architecture, ...]:
         """See `Operator.samples`."""

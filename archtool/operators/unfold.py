@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from archtool.ir.operator import Flow, Operator, Site
 from archtool.ir.parts import Part
-from archtool.operators.grid import to_image, to_tokens
+from archtool.operators.grid import resized, to_image, to_tokens
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -71,7 +71,7 @@ class PatchUnfold(Operator):
         grid, (p, q) = tuple(ctx.flow.grid), self.patch
         rows, columns = covered(grid, self.patch, self.uneven)
         if (rows, columns) != grid:
-            x = to_tokens(fitted(to_image(x, grid), (rows, columns), self.uneven))
+            x = fitted(x, grid, (rows, columns), self.uneven)
         cells = x.unflatten(1, (rows // p, p, columns // q, q)).permute(0, 2, 4, 1, 3, 5)
         return cells.flatten(3, 4).flatten(0, 2) if self.cut else cells.flatten(1, 4)
 
@@ -125,9 +125,7 @@ class PatchFold(Operator):
         x_BTC = x[0]
         cells = x_BTC.reshape(-1, p, q, rows // p, columns // q, x_BTC.shape[-1]).permute(0, 3, 1, 4, 2, 5)
         whole = cells.flatten(1, 4)
-        if (rows, columns) == grid:
-            return whole
-        return to_tokens(fitted(to_image(whole, (rows, columns)), grid, self.uneven))
+        return whole if (rows, columns) == grid else fitted(whole, (rows, columns), grid, self.uneven)
 
 
 def covered(grid: Sequence[int], patch: Sequence[int], uneven: str) -> tuple[int, int]:
@@ -137,14 +135,14 @@ def covered(grid: Sequence[int], patch: Sequence[int], uneven: str) -> tuple[int
     return rows, columns
 
 
-def fitted(x_BCHW: Tensor, grid: Sequence[int], uneven: str) -> Tensor:
-    """An image on another grid: stretched, or cropped and filled with zeros."""
+def fitted(x_BTC: Tensor, grid: Sequence[int], target: Sequence[int], uneven: str) -> Tensor:
+    """Tokens on another grid: stretched, or cropped and filled with zeros."""
     import torch.nn.functional as F
 
     if uneven == "stretch":
-        return F.interpolate(x_BCHW, size=tuple(grid), mode="bilinear", align_corners=False)
-    rows, columns = grid
-    return F.pad(x_BCHW, (0, columns - x_BCHW.shape[3], 0, rows - x_BCHW.shape[2]))
+        return resized(x_BTC, grid, target)
+    around = (0, target[1] - grid[1], 0, target[0] - grid[0])
+    return to_tokens(F.pad(to_image(x_BTC, grid), around))
 
 
 SETTINGS = ((16, "stretch", True), (22, "stretch", True), (22, "crop", False))

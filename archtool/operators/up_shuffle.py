@@ -48,6 +48,10 @@ class UpShuffle(Operator):
         rows, columns = flow.grid or (0, 0)
         return Flow(flow.tokens * self.ratio**2, (rows * self.ratio, columns * self.ratio), flow.sequences)
 
+    def readers(self, norm: str) -> tuple[str, ...]:
+        """See `Operator.readers`."""
+        return ("expand",) if norm == "pre" else ()
+
     @classmethod
     def samples(cls) -> tuple[Architecture, ...]:
         """See `Operator.samples`."""

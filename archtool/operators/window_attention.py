@@ -62,7 +62,9 @@ class WindowAttention(Operator):
     linear_in_length: ClassVar[bool] = True
     constraints: ClassVar[tuple[str, ...]] = ("the stream is a grid of rows and columns without further tokens",)
     cost_form: ClassVar[str] = "T' kv (D (2 qk + 2 v) + window² (qk + v)), T': cells of the padded grid"
-    papers: ClassVar[tuple[int, ...]] = (18, 20, 69, 216)
+    papers: ClassVar[tuple[int, ...]] = (
+        1, 18, 20, 26, 27, 40, 46, 53, 69, 71, 72, 109, 125, 138, 145, 158, 216, 231, 232, 238, 248, 255, 266,
+    )  # fmt: skip
 
     window: int
     shift: int = 0

@@ -25,10 +25,11 @@ def image_draft(image_size: int, num_channels: int) -> Draft:
     return draft
 
 
-def classifier(draft: Draft, classes: int, pool: Operator) -> None:
-    """Logits of the pooled stream that leaves the block before."""
+def classifier(draft: Draft, classes: int, pool: Operator | None = None) -> None:
+    """Logits of the stream that leaves the block before, pooled where it is not yet."""
     draft.sizes["classes"] = classes
-    draft.block("head", plain("pool", pool), plain("score", Dense(into="classes")))
+    pooled = [plain("pool", pool)] if pool else []
+    draft.block("head", *pooled, plain("score", Dense(into="classes")))
     draft.output("logits", "head")
 
 

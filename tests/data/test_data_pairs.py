@@ -60,5 +60,6 @@ def test_without_a_tokenizer_or_a_target_the_message_says_so(tmp_path, rows, fol
         load_data(DataSpec(str(folder / "one.tsv"), task="translation"), folder)
     empty = tmp_path / "empty"
     empty.mkdir()
-    with pytest.raises(InputError, match="no tokenizer"):
+    (empty / "config.json").write_text('{"model_type": "t5"}')
+    with pytest.raises(InputError, match="none of its files"):
         load_data(DataSpec(str(rows)), empty)

@@ -47,6 +47,7 @@ MARIAN = dict(
     encoder_attention_heads=4, decoder_attention_heads=4, max_position_embeddings=48, pad_token_id=1,
     decoder_start_token_id=1, eos_token_id=2, forced_eos_token_id=None, init_std=0.5,
 )  # fmt: skip
+METAFORMER = dict(hidden_sizes=[16, 24], depths=[2, 1], image_size=32)
 
 MODELS = {
     "bert": lambda: tf.BertModel(tf.BertConfig(**ENCODER)),
@@ -60,6 +61,11 @@ MODELS = {
     "mobilevit-body": lambda: tf.MobileViTModel(tf.MobileViTConfig(**MOBILE)),
     "mobilevitv2": lambda: tf.MobileViTV2ForImageClassification(tf.MobileViTV2Config(**MOBILE2, num_labels=5)),
     "deit": lambda: tf.DeiTForImageClassificationWithTeacher(tf.DeiTConfig(**IMAGE, num_labels=5)),
+    "convnext": lambda: tf.ConvNextForImageClassification(tf.ConvNextConfig(**METAFORMER, num_stages=2, num_labels=5)),
+    "convnextv2-body": lambda: tf.ConvNextV2Model(tf.ConvNextV2Config(**METAFORMER, num_stages=2)),
+    "poolformer": lambda: tf.PoolFormerForImageClassification(
+        tf.PoolFormerConfig(**METAFORMER, num_encoder_blocks=2, num_labels=5)
+    ),
     "segformer-map": lambda: tf.SegformerForSemanticSegmentation(
         tf.SegformerConfig(**PYRAMID, decoder_hidden_size=16, num_labels=5)
     ),

@@ -97,10 +97,19 @@ def uniform_ffn(checkpoint, count=24):
     return edited(checkpoint, *(keep(f"{name}.ffn.hidden", range(n)) for name, n in counts))
 
 
+def ragged_metaformer(checkpoint):
+    """Uneven widths in stages, a narrower stream of each."""
+    return edited(
+        checkpoint, keep("b0.ffn.hidden", range(9)), keep("s0.width", range(1, 16, 2)), keep("s1.width", range(17)),
+        keep("b2.ffn.hidden", range(3, 50)),
+    )  # fmt: skip
+
+
 def five_heads(checkpoint):
     return edited(checkpoint, *(keep(f"b{i}.attn.kv", (0, 2, 3, 4, 5)) for i in range(3)))
 
 
+PYRAMIDS = dict.fromkeys(("segformer-map", "pvt_v2"), ragged_encoder)
 UNIFORM = ("bert-class", "distilbert", "vit", "deit", "qwen2", "segformer-map", "pvt_v2", "patchtst-class")
 ENCODERS = (
     "bert",
@@ -160,6 +169,20 @@ CASES = {
     ),
     "depth-bert": ("bert", lambda c: edited(c, Drop("b1")), "stock"),
     "depth-llama": ("llama", lambda c: edited(c, Drop("b0")), "stock"),
+    **{f"same-{name}": (name, lambda c: c, "stock") for name in ("convnext", "convnextv2-body", "poolformer")},
+    "depth-convnext": ("convnext", lambda c: edited(c, Drop("b1", "ffn")), "stock"),
+    "ffn-poolformer": ("poolformer", half_ffn, "stock"),
+    "ragged-convnext": ("convnext", ragged_metaformer, "remote"),
+    "ragged-convnextv2": ("convnextv2-body", ragged_metaformer, "remote"),
+    "ragged-poolformer": ("poolformer", lambda c: edited(ragged_metaformer(c), Drop("b1", "pool")), "remote"),
+    **{f"int8-{n}": (n, lambda c: encoded(c, INT8), "remote") for n in ("convnext", "poolformer")},
+    "padded-convnext": ("convnext", lambda c: edited(c, keep("b0.ffn.hidden", range(9))), "padded"),
+    "padded-poolformer": (
+        "poolformer",
+        lambda c: edited(c, Drop("b1", "pool"), keep("b0.ffn.hidden", (1, 5))),
+        "padded",
+    ),
+    "native-convnextv2": ("convnextv2-body", ragged_metaformer, "native"),
     "heads-llama": ("llama-six", five_heads, "sibling"),
     **{f"ragged-{name}": (name, ragged_decoder, "remote") for name in DECODERS},
     **{f"ragged-{name}": (name, ragged_encoder, "remote") for name in ENCODERS},
@@ -243,7 +266,7 @@ def wrong(sources, tmp_path_factory):
 def onnx_runs(sources, tmp_path_factory):
     """Image models with an ONNX graph beside them."""
     root = tmp_path_factory.mktemp("onnx")
-    changed = {"vit": ragged_encoder, "swin": ragged_stages, "mobilevitv2": ragged_mobile}
+    changed = {"vit": ragged_encoder, "swin": ragged_stages, "mobilevitv2": ragged_mobile, **PYRAMIDS}
     for name, change in changed.items():
         checkpoint = change(sources[name])
         record(checkpoint, export_model(checkpoint, root / name / "model", onnx=True), root / name)
@@ -256,7 +279,7 @@ def verified(runs, wrong, onnx_runs):
     return verify_all([*(folder for _, _, folder in runs.values()), *wrong, *onnx_runs.values()])
 
 
-@pytest.mark.parametrize("name", ["vit", "swin", "mobilevitv2"])
+@pytest.mark.parametrize("name", ["vit", "swin", "mobilevitv2", *PYRAMIDS])
 def test_an_onnx_graph_is_verified_beside_the_model(name, onnx_runs, verified):
     both = verified[onnx_runs[name]]
     assert [v.runtime for v in both] == ["transformers", "onnxruntime"]

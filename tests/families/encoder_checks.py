@@ -14,11 +14,17 @@ def shapes_of(tensors):
     return {name: tuple(t.shape) for name, t in tensors.items()}
 
 
+def as_tokens(features):
+    """Features of images on a grid (B, C, H, W), as some classes give them, as tokens (B, H × W, C)."""
+    return features.flatten(2).transpose(1, 2) if features.dim() == 4 else features
+
+
 def compared(reference, model, inputs, fields=MODEL_FIELDS, tolerance=1e-5):
-    """Largest difference over the outputs that both have; at least one must be there."""
+    """Largest difference over the outputs that both have (images as tokens); at least one must be there."""
     with torch.inference_mode():
         theirs, mine = reference(**inputs), model(**inputs)
-    pairs = {k: theirs[f] for k, f in fields.items() if k in mine and f in theirs and theirs[f] is not None}
+    known = {k: theirs[f] for k, f in fields.items() if k in mine and f in theirs and theirs[f] is not None}
+    pairs = {k: v.flatten(2).transpose(1, 2) if (mine[k].dim(), v.dim()) == (3, 4) else v for k, v in known.items()}
     assert pairs
     worst = max(float((mine[k] - v).abs().max()) for k, v in pairs.items())
     assert all(mine[k].shape == v.shape for k, v in pairs.items())

@@ -56,23 +56,13 @@ def images(config):
     return {"pixel_values": torch.randn(2, config["num_channels"], height, width, generator=generator)}
 
 
-def on_tokens(reference):
-    """The reference with its grids (B, C, H, W) as tokens."""
-
-    def call(**inputs):
-        out = dict(reference(**inputs))
-        return {k: v.flatten(2).transpose(1, 2) if v.dim() == 4 else v for k, v in out.items()}
-
-    return call
-
-
 @pytest.mark.parametrize(("name", "extra"), CASES, ids=[f"{n}-{i}" for i, (n, _) in enumerate(CASES)])
 def test_outputs_equal_transformers(name, extra, tmp_path):
     reference, tensors, config, family, config_class = made(name, extra, tmp_path / "a")
     model, arch = ours(family, config, tensors)
     with torch.inference_mode():
         first, second = model(**images(config))["hidden"]
-    compared(on_tokens(reference), model, images(config), tolerance=1e-5 * max(1.0, float(first.abs().max())))
+    compared(reference, model, images(config), tolerance=1e-5 * max(1.0, float(first.abs().max())))
     assert (first - second).abs().mean() > 0.1 * first.abs().mean(), "outputs that hardly depend on the image"
     fresh = check_config(family, config, tensors, arch, config_class)
     assert fresh["architectures"] == [name]
@@ -86,7 +76,7 @@ def test_the_fresh_configuration_loads_in_transformers(case, tmp_path):
     model, arch = ours(family, config, tensors)
     (tmp_path / "a" / "config.json").write_text(json.dumps(family.write(arch, {})))
     again = type(reference).from_pretrained(tmp_path / "a").eval()
-    compared(on_tokens(again), model, images(config))
+    compared(again, model, images(config))
 
 
 def test_wrong_orders_are_seen(tmp_path):

@@ -31,6 +31,16 @@ CONFIGS = {
         image_size=8, patch_size=4, num_channels=3, hidden_act="gelu", layer_norm_eps=1e-12,
         architectures=["DeiTForImageClassificationWithTeacher"], id2label={"0": "a", "1": "b", "2": "c", "3": "d"},
     ),
+    "convnext": dict(
+        model_type="convnext", hidden_sizes=[8, 12], depths=[2, 1], num_stages=2, image_size=16, patch_size=2,
+        num_channels=3, hidden_act="gelu", architectures=["ConvNextForImageClassification"],
+        id2label={"0": "a", "1": "b", "2": "c", "3": "d"},
+    ),
+    "poolformer": dict(
+        model_type="poolformer", hidden_sizes=[8, 12], depths=[2, 1], num_encoder_blocks=2, image_size=16,
+        patch_sizes=[3, 3], strides=[2, 2], padding=[1, 1], mlp_ratio=2.0, num_channels=3,
+        architectures=["PoolFormerForImageClassification"], id2label={"0": "a", "1": "b", "2": "c", "3": "d"},
+    ),
     "swin": dict(
         model_type="swin", image_size=24, patch_size=2, num_channels=3, embed_dim=12, depths=[2, 3], num_heads=[2, 3],
         window_size=4, mlp_ratio=2.0, hidden_act="gelu", use_absolute_embeddings=True,

@@ -38,7 +38,7 @@ def test_every_builder_has_a_preset():
 def test_another_number_than_stated_is_an_error_at_its_place(tmp_path):
     file = tmp_path / "a.yaml"
     text = shipped_presets()["cct-2-3x2-cifar10"].read_text()
-    file.write_text(text.replace("0.284M", "0.282M"))
+    file.write_text(text.replace("parameters: 283723", "parameters: 0.282M"))
     with pytest.raises(RecipeError, match=r"283,723, but .* states 0.282M") as caught:
         architecture(*read_preset(str(file)))
     assert text.splitlines()[caught.value.where.line - 1].strip().startswith("parameters:")

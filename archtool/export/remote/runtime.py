@@ -24,12 +24,15 @@ from transformers.utils.generic import ModelOutput
 from archtool.export.remote.cache import CachedContext
 from archtool.model.build import walk
 from archtool.model.context import Graph
-from archtool.model.layout import unturn
-from archtool.model.primitives import convolve, group_norm
+from archtool.model.layout import inner_shape, unturn
+from archtool.model.primitives import convolve, group_norm, response_norm
 
 OPERATORS: dict[str, type] = {}
 FORMULAS: dict[str, type] = {}
 DECODERS: dict[str, Callable[[Any, Mapping[str, Tensor], int], Tensor]] = {}
+
+
+LAYOUT = ("transpose", "interleaved", "lead", "trail")
 
 
 class Spec:
@@ -54,9 +57,7 @@ class Ref:
 
     def __init__(self, root: nn.Module, spec: Mapping[str, Any]) -> None:
         self.spec = spec
-        self.layout: Any = SimpleNamespace(
-            transpose=spec.get("transpose", False), interleaved=spec.get("interleaved", 0)
-        )
+        self.layout: Any = SimpleNamespace(**{key: spec.get(key, 0) for key in LAYOUT})
         self.places = {leaf: _place(root, name) for leaf, name in spec["leaves"].items()}
 
     def leaves(self) -> dict[str, Tensor]:
@@ -82,8 +83,7 @@ class Ref:
     def _rows(self, tensor: Tensor) -> Tensor:
         if "item" in self.spec:
             tensor = tensor[self.spec["item"]]
-        tensor = tensor.reshape(tensor.shape[self.spec.get("lead", 0) : tensor.dim() - self.spec.get("trail", 0)])
-        tensor = unturn(self.layout, tensor)
+        tensor = unturn(self.layout, tensor.reshape(inner_shape(self.layout, tensor.shape)))
         return tensor[slice(*self.spec["rows"])] if "rows" in self.spec else tensor
 
 
@@ -155,7 +155,7 @@ class ConvPart(Part):
 
 
 class NormPart(Part):
-    """LayerNorm, RMSNorm (statistics in float32), BatchNorm, or GroupNorm over tokens and channels."""
+    """LayerNorm, RMSNorm (statistics in float32), BatchNorm, GroupNorm over tokens and channels, GRN."""
 
     def __call__(self, x: Tensor) -> Tensor:
         """(..., D) → (..., D)."""
@@ -165,6 +165,8 @@ class NormPart(Part):
             return F.layer_norm(x, x.shape[-1:], weight, self.bias, eps)
         if kind == "group":
             return group_norm(x, weight, self.bias, eps)
+        if kind == "grn":
+            return response_norm(x, weight, self.bias, eps)
         if kind == "batch":
             mean, variance = (self.refs[name].tensor() for name in ("running_mean", "running_var"))
             flat_ND = x.reshape(-1, x.shape[-1])
