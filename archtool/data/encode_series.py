@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from archtool.data.columns import Windows
 from archtool.data.dataset import Data, Padding
-from archtool.data.raw import Table, numbers
+from archtool.data.raw import Table, bad_value, numbers
 from archtool.data.spec import SERIES_HORIZON, SERIES_LENGTH, SPLITS, DataSpec, SeriesPreprocess
 from archtool.data.split import bounds
 from archtool.errors import InputError, UsageError
@@ -52,8 +52,31 @@ def encode_series(table: Table, spec: DataSpec, split: str) -> Data:
     values = series_TV.astype(np.float32)
     past, future = Windows(values, starts, length), Windows(values, starts + length, horizon)
     resolved = replace(spec, preprocess=replace(stated, length=length, horizon=horizon, borders=borders))
-    rows = np.arange(len(starts))
-    return Data(resolved, "forecast", {"past_values": past}, {"future": future}, rows, Padding({}))
+    rows, inputs = np.arange(len(starts)), {"past_values": past}
+    if stated.time_features:
+        inputs["past_time_features"] = Windows(time_features(table, spec), starts, length)
+    return Data(resolved, "forecast", inputs, {"future": future}, rows, Padding({}))
+
+
+def time_features(table: Table, spec: DataSpec) -> "NDArray[Any]":
+    """Hour, weekday, day of the month and of the year of every row (T, 4), each from -0.5 to 0.5.
+
+    Raises:
+        InputError: no date column, or a value that is no ISO date, with its line.
+    """
+    from datetime import datetime
+
+    import numpy as np
+
+    found = []
+    for row, value in enumerate(table.column("date", dict(spec.columns))):
+        try:
+            date = value if isinstance(value, datetime) else datetime.fromisoformat(str(value))
+        except ValueError:
+            raise bad_value(table, row, f"date {value!r} is not an ISO date") from None
+        hour = date.hour + date.minute / 60
+        found.append((hour / 23, date.weekday() / 6, (date.day - 1) / 30, (date.timetuple().tm_yday - 1) / 365))
+    return np.asarray(found, dtype=np.float32) - np.float32(0.5)
 
 
 def window(stated: SeriesPreprocess) -> tuple[int, int]:

@@ -90,7 +90,9 @@ class SeriesPreprocess:
     `SERIES_HORIZON`. ``borders`` are the ends (row numbers) of train, val and test; empty means the customary ones
     of the ETT files, else the fractions of the spec. ``standardise`` uses the train rows' mean and population
     standard deviation. The windows of val and test may look back across their border. ``drop_last`` leaves out the
-    windows behind the last whole batch of this many, as published results on these sets often do.
+    windows behind the last whole batch of this many, as published results on these sets often do. With
+    ``time_features`` the date column is a further input (hour, weekday, day of the month and of the year, each from
+    -0.5 to 0.5); models that read it ask for it themselves.
     """
 
     length: int | None = None
@@ -99,6 +101,7 @@ class SeriesPreprocess:
     borders: tuple[int, ...] = ()
     standardise: bool = True
     drop_last: int | None = None
+    time_features: bool = False
 
 
 SERIES_LENGTH, SERIES_HORIZON = 336, 96

@@ -104,6 +104,8 @@ def fitted(spec: DataSpec, checkpoint: Checkpoint) -> DataSpec:
     from archtool.data import PairPreprocess, SeriesPreprocess, TokenPreprocess, default_preprocess
 
     arch = checkpoint.architecture
+    if not spec.task and "forecast" in dict(arch.outputs):
+        spec = replace(spec, task="forecast")
     if spec.task == "translation" and (spec.preprocess is None or isinstance(spec.preprocess, PairPreprocess)):
         pairs, most = spec.preprocess or PairPreprocess(), int(arch.fact.get("max_positions", 0))
         return replace(spec, preprocess=replace(pairs, max_length=pairs.max_length or most or None))
@@ -128,8 +130,9 @@ def _windows_of(stated: SeriesPreprocess, arch: Architecture) -> SeriesPreproces
     past = arch.fact.get("series_length")
     future = leaving(arch, "forecast").tokens if "forecast" in dict(arch.outputs) else None
     return replace(
-        stated, length=stated.length or (None if past is None else int(past)), horizon=stated.horizon or future
-    )
+        stated, length=stated.length or (None if past is None else int(past)), horizon=stated.horizon or future,
+        time_features=stated.time_features or "past_time_features" in arch.inputs,
+    )  # fmt: skip
 
 
 def pooling_of(checkpoint: Checkpoint) -> Any:

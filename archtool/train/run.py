@@ -86,6 +86,8 @@ def check_inputs(checkpoint: Checkpoint, data: Data) -> None:
         )
     if "image_height" in arch.fact and len(data):
         _check_image(checkpoint, data)
+    if "past_values" in arch.inputs and len(data):
+        _check_series(checkpoint, data)
 
 
 def _check_image(checkpoint: Checkpoint, data: Data) -> None:
@@ -98,6 +100,15 @@ def _check_image(checkpoint: Checkpoint, data: Data) -> None:
             "(channels x height x width)",
             "state data.preprocess: size and channels",
         )
+
+
+def _check_series(checkpoint: Checkpoint, data: Data) -> None:
+    import numpy as np
+
+    from archtool.data.batches import Batches
+    from archtool.evaluate.fits import check_inputs as check_batch
+
+    check_batch(checkpoint.architecture, Batches(data, 1).batch(np.zeros(1, dtype=np.int64)).inputs)
 
 
 def stored_as_before(trained: Checkpoint, original: Checkpoint) -> Checkpoint:

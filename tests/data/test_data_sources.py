@@ -18,6 +18,7 @@ from archtool.data import (
     override,
 )
 from archtool.data.sources.locate import split_of
+from archtool.errors import InputError
 
 IMAGES = np.arange(5 * 4 * 4, dtype=np.uint8).reshape(5, 4, 4)
 LABELS = np.array([0, 1, 2, 1, 0])
@@ -202,6 +203,18 @@ def test_series_windows_follow_the_ett_convention(tmp_path):
     assert first_batch(chosen).inputs["past_values"].shape == (6, 3, 1)
     whole = load_data(DataSpec(str(path), split="val", preprocess=replace(stated, drop_last=2)))
     assert len(whole) == 2 and whole.digest() != data.digest()
+
+
+def test_dates_become_numbers_for_models_that_read_them(tmp_path):
+    dates = ["2020-01-01 00:00:00", "2020-01-05 12:00:00", "2020-12-31 23:00:00"]
+    path = write_lines(tmp_path / "s.csv", "date,a", *(f"{date},{i}" for i, date in enumerate(dates)))
+    stated = SeriesPreprocess(2, 1, borders=(3, 3, 3), standardise=False, time_features=True)
+    found = first_batch(load_data(DataSpec(str(path), split="train", preprocess=stated))).inputs["past_time_features"]
+    wednesday, sunday = (0, 2 / 6, 0, 0), (12 / 23, 1, 4 / 30, 4 / 365)
+    np.testing.assert_allclose(found[0], np.array([wednesday, sunday]) - 0.5, atol=1e-6)
+    write_lines(tmp_path / "s.csv", "date,a", "2020-01-01,0", "then,1", "2020-01-03,2")
+    with pytest.raises(InputError, match="line 3: date 'then' is not an ISO date"):
+        load_data(DataSpec(str(path), split="train", preprocess=stated))
 
 
 def test_etth1_windows():

@@ -109,3 +109,36 @@ def test_mistakes_in_an_architecture_are_shown_at_their_place(tmp_path):
         read_preset(str(file))
     with pytest.raises(RecipeError, match="no file or shipped architecture"):
         read_preset("nothing-like-it")
+
+
+def waves(rows=160):
+    """Two waves and their times, as a file."""
+    import math
+
+    lines = [f"2020-01-{i},{math.sin(i / 3):.5f},{5 + math.cos(i / 5):.5f}" for i in range(rows)]
+    Path("waves.csv").write_text("\n".join(["date,a,b", *lines]))
+
+
+def test_forecasters_train_on_windows_of_their_own_length(call):
+    waves()
+    config = ("num_input_channels=2", "context_length=24", "prediction_length=6", "patch_length=8", "patch_stride=4")
+    assert call("build", "patchtst-etth1", *(w for c in config for w in ("--set", c)), "--out", "fresh")[0] == 0
+    data = ("--data", "waves.csv", "--threads", 1, "--json", "--quiet")
+    _, before, _ = call("eval", "fresh", *data, "--set", "data.split=test")
+    code, out, err = call("train", "fresh", *data, "--steps", 30, "--lr", 1e-2, "--batch-size", 16, "--out", "run")
+    assert code == 0, err
+    spec = json.loads(out)["records"]["data"]["spec"]
+    assert (spec["preprocess"]["length"], spec["preprocess"]["horizon"], spec["split"]) == (24, 6, "test")
+    _, after, _ = call("eval", "run/model", *data, "--set", "data.split=test")
+    assert json.loads(after)["mse"] < 0.7 * json.loads(before)["mse"]
+    assert json.loads(after)["mse"] == pytest.approx(json.loads(out)["mse"], abs=1e-6)
+    trained, fresh = (load(Path(folder)).module().state_dict() for folder in ("run/model", "fresh"))
+    assert any("running_var" in name and not torch.equal(t, fresh[name]) for name, t in trained.items())
+
+
+def test_a_series_of_another_shape_is_refused_before_training(call):
+    waves()
+    assert call("build", "patchtst-etth1", "--out", "fresh")[0] == 0
+    wrong = ("--task", "forecast", "--set", "data.preprocess.length=24", "--set", "data.preprocess.horizon=6")
+    code, _, err = call("train", "fresh", "--data", "waves.csv", *wrong, "--steps", 1, "--out", "run")
+    assert code == 4 and "24 rows and 2 variables" in err and "336" in err
