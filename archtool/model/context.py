@@ -172,5 +172,5 @@ class Context:
 def _needed(mask: Tensor) -> Tensor | None:
     import torch
 
-    traced = torch.compiler.is_compiling() or torch.compiler.is_exporting() or torch.jit.is_tracing()
+    traced = torch.compiler.is_compiling() or torch.compiler.is_exporting()
     return mask if traced or not bool(mask.all()) else None
