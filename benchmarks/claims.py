@@ -82,6 +82,7 @@ BAD_INPUT = Command("spine_bad_input.py", 0.05)
 REPEAT = Command("spine_repeat.py", 0.05)
 TABLE = Command("latency_table.py", 0.5, quick=True)
 SERIES = Command("field_series.py", 0.1)
+TRANSLATION = Command("field_translation.py", 0.02)
 PARENTS = Command("parents.py", 0.0, quick=True)
 FIELD_OPERATORS = Command("field_operators.py", 0.2)
 
@@ -158,6 +159,8 @@ CLAIMS: tuple[Claim, ...] = (
         Claim(f"field.patchtst.{horizon}", SERIES, f"MSE {mse} ± 1e-4, {horizon} rows ahead", "within", mse, 1e-4)
         for horizon, mse in FORECASTS.items()
     ),
+    Claim("field.aren.wrong_words", TRANSLATION, "the transliterator writes its published words", "==", 0),
+    Claim("field.aren.loss", TRANSLATION, "0.145023 nats per letter, as published (± 1e-4)", "within", 0.145023, 1e-4),
     *(
         Claim(f"parents.{name}.accuracy", PARENTS, f"{name}: at least 90 % on Fashion-MNIST's test set", ">=", 0.9)
         for name in VITS
