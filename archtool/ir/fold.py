@@ -68,6 +68,8 @@ def _standing(place: Place, norm: Norm) -> str:
         return "the stream after the norm is also the residual"
     if norm.name == "branch" and norm.kind != "batch":
         return "what leaves it goes onto the stream and not into a linear layer"
+    if norm.kind == "grn":
+        return "its gain is on a part of what leaves it"
     if place.layer.op is None:
         return "it stands alone: no linear layer of its layer reads it"
     return ""

@@ -63,7 +63,7 @@ def response_norm(x_BTD: Tensor, gain: Any, bias: Any, eps: float) -> Tensor:
     """Global response normalisation: each channel's norm over the tokens, relative to the mean of all channels'."""
     norms_B1D = torch.linalg.vector_norm(x_BTD, dim=1, keepdim=True)
     relative = norms_B1D / (norms_B1D.mean(dim=-1, keepdim=True) + eps)
-    return x_BTD * (1 + gain * relative) + bias
+    return torch.addcmul(bias, x_BTD, 1 + gain * relative)
 
 
 def group_norm(x_BTD: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float) -> Tensor:

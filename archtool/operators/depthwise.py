@@ -50,6 +50,10 @@ class DepthwiseConv(Operator):
         ones = (1,) * len(self.kernel)
         return (kind("conv", site.stream, dim(1), self.kernel, ones, padding, self.bias, dilation),)
 
+    def feeder(self, norm: str) -> str:
+        """See `Operator.feeder`."""
+        return "conv" if norm == "branch" else ""
+
     @classmethod
     def samples(cls) -> tuple[Architecture, ...]:
         """See `Operator.samples`."""

@@ -53,10 +53,14 @@ class Mlp(Operator):
 
     def feeder(self, norm: str) -> str:
         """See `Operator.before`."""
+        if norm == "norm":
+            return "fc1" if self.norm_first else ""
         return "fc2" if norm == "branch" else ""
 
     def readers(self, norm: str) -> tuple[str, ...]:
         """See `Operator.after`."""
+        if norm == "norm":
+            return () if self.norm_first else ("fc2",)
         return ("fc1",) if norm == "pre" else ()
 
     @classmethod

@@ -13,6 +13,7 @@ from archtool.ir.encodings import Affine
 from archtool.model.apply import apply
 from archtool.model.masked import masked_parent
 from archtool.model.preset import composed
+from archtool.transforms.fold.norms import fold_edit
 from archtool.transforms.quantize.rtn import candidates
 from archtool.transforms.units import unit_axes
 from tests.operators import checks
@@ -76,6 +77,17 @@ def test_dropped_branches_equal_silenced_ones(name):
         assert all(torch.allclose(out[key], expected[key], atol=1e-5) for key in out), place.key
         dropped += 1
     assert dropped >= 4
+
+
+@pytest.mark.parametrize("name", ["sret", "efficientformer"])
+def test_every_batch_norm_becomes_part_of_the_layer_before_it(name):
+    checkpoint = tiny(name)
+    edit = fold_edit(checkpoint.architecture)
+    after, feed = apply(checkpoint, edit), reference_inputs(checkpoint.architecture)
+    assert edit.decisions and not edit.notes and not any("running" in tensor for tensor in after.weights)
+    with torch.no_grad():
+        one, two = checkpoint.module()(**feed)["logits"], after.module()(**feed)["logits"]
+    assert torch.allclose(one, two, atol=1e-5)
 
 
 def test_a_block_that_is_called_twice_keeps_one_set_of_tensors_until_it_is_unshared():
