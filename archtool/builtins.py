@@ -25,6 +25,7 @@ FAMILIES: Table = {
     "llama": ("archtool.families.llama:Llama", "Llama 2/3, Mistral, Qwen2, Qwen3"),
     "gemma2": ("archtool.families.gemma2:Gemma2", "Gemma-2"),
     "phi3": ("archtool.families.phi3:Phi3", "Phi-3, Phi-4"),
+    "starcoder2": ("archtool.families.starcoder2:Starcoder2", "StarCoder2"),
     "gpt2": ("archtool.families.gpt2:Gpt2", "GPT-2"),
     "marian": ("archtool.families.marian:Marian", "Marian and OPUS-MT"),
     "opennmt": ("archtool.families.opennmt:OpenNmt", "OpenNMT translation models, CTranslate2's names"),

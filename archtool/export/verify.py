@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from archtool.checkpoint.folder import read_json
 from archtool.errors import InputError, MismatchError
+from archtool.evaluate.pooling import by_position
 from archtool.export.model import ONNX_NAME, Exported
 from archtool.export.reference import reference_inputs
 from archtool.model.checkpoint import Checkpoint
@@ -175,8 +176,7 @@ def _difference(expected: Tensor, got: Tensor, mask: Any) -> tuple[float, float]
 
     Some classes give features of tokens (B, H × W, C) as images (B, C, H, W).
     """
-    if (expected.dim(), got.dim()) == (3, 4):
-        got = got.flatten(2).transpose(1, 2)
+    got = by_position(got) if expected.dim() == 3 else got
     if expected.shape != got.shape:
         return float("inf"), 0.0
     if mask is not None and expected.dim() == 3 and expected.shape[:2] == mask.shape:

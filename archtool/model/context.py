@@ -126,8 +126,13 @@ class Context:
         return k, v
 
     def padding(self, root: str) -> Tensor | None:
-        """The mask (B, T) of an input of token ids, 1 for real tokens; None where it was not given."""
-        return self.inputs.get(root.replace("input_ids", "attention_mask") if "_ids" in root else "attention_mask")
+        """The mask (B, T) of an input of token ids, 1 for real tokens; None where there is no padding.
+
+        A mask of ones is left out: attention kernels are faster without. A graph that is traced keeps it, because
+        its next call may have padding.
+        """
+        found = self.inputs.get(root.replace("input_ids", "attention_mask") if "_ids" in root else "attention_mask")
+        return None if found is None else self.once(("padding", root), lambda: _needed(found))
 
     def memory_mask(self, index: int = 0) -> Tensor | None:
         """True (B, 1, 1, S) where the stream that this layer reads beside its own holds a real token."""
@@ -162,3 +167,10 @@ class Context:
             return allowed[None, None]
         both = allowed[None, None] & seen
         return both | ~both.any(dim=-1, keepdim=True)
+
+
+def _needed(mask: Tensor) -> Tensor | None:
+    import torch
+
+    traced = torch.compiler.is_compiling() or torch.compiler.is_exporting()
+    return mask if traced or not bool(mask.all()) else None

@@ -14,11 +14,6 @@ def shapes_of(tensors):
     return {name: tuple(t.shape) for name, t in tensors.items()}
 
 
-def as_tokens(features):
-    """Features of images on a grid (B, C, H, W), as some classes give them, as tokens (B, H × W, C)."""
-    return features.flatten(2).transpose(1, 2) if features.dim() == 4 else features
-
-
 def compared(reference, model, inputs, fields=MODEL_FIELDS, tolerance=1e-5):
     """Largest difference over the outputs that both have (images as tokens); at least one must be there."""
     with torch.inference_mode():

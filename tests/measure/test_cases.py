@@ -28,7 +28,7 @@ from tests.model.tiny import CONFIGS, tiny
 WORK = Workload(2, 9)
 PLAIN = [family for family in CONFIGS if split(tiny(family).architecture, 9).body]
 """Families whose layers can be measured alone."""
-DECODERS = ("llama", "gemma2", "phi3", "gpt2", "mamba")
+DECODERS = ("llama", "gemma2", "phi3", "gpt2", "starcoder2", "mamba")
 KINDS = {"gemma2": 3, "mamba": 1, "mobilevit": 4, "mobilevitv2": 6}
 """Distinct layers where there are not just attention and ffn: Gemma-2 alternates windowed and full attention,
 MobileViT has stages of other lengths."""

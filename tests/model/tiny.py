@@ -84,6 +84,11 @@ CONFIGS = {
         num_attention_heads=2, num_key_value_heads=2, max_position_embeddings=64, rms_norm_eps=1e-6,
         partial_rotary_factor=0.5, original_max_position_embeddings=64,
     ),
+    "starcoder2": dict(
+        model_type="starcoder2", vocab_size=61, hidden_size=24, intermediate_size=40, num_hidden_layers=3,
+        num_attention_heads=4, num_key_value_heads=2, max_position_embeddings=64, norm_epsilon=1e-5,
+        hidden_act="gelu_pytorch_tanh", tie_word_embeddings=False, use_bias=True,
+    ),
     "gpt2": dict(
         model_type="gpt2", vocab_size=61, n_embd=24, n_inner=40, n_layer=3, n_head=4, n_positions=64,
         activation_function="gelu_new",

@@ -10,6 +10,7 @@ from archtool.errors import UsageError
 from archtool.ir.architecture import Layer, NormSpec
 from archtool.ir.codec import from_json, to_json
 from archtool.ir.cost import cost
+from archtool.ir.diff import diff as differences
 from archtool.ir.edit import Edit, Encode, Fold, RefusedEdit
 from archtool.ir.encodings import Affine
 from archtool.ir.parts import Norm
@@ -17,6 +18,8 @@ from archtool.model.apply import apply
 from archtool.model.build import build
 from archtool.model.checkpoint import of_module
 from archtool.model.lazy import Held, load
+from archtool.model.load import load as read
+from archtool.model.save import save
 from archtool.operators.conv import GridConv
 from archtool.operators.mbconv import MBConv
 from archtool.operators.mlp import Mlp
@@ -151,3 +154,18 @@ def test_what_is_protected_stays():
     arch = tiny("mobilevit").architecture
     edit = fold_edit(arch, protect=("embed", "down3.mb.project.weight"))
     assert dict(edit.notes) == {"embed.conv.branch": "protected", "down3.mb.branch": "protected"}
+
+
+def test_a_family_without_names_for_what_is_left_gives_it_up(tmp_path):
+    """No file of ViT has a BatchNorm: with one the model is of no family, and once it is folded it is ViT again."""
+    vit = tiny("vit")
+    arch = vit.architecture
+    layers = [replace(layer, branch=BATCH) if layer.name == "ffn" else layer for layer in arch.block("b0").layers]
+    blocks = tuple(replace(b, layers=tuple(layers)) if b.name == "b0" else b for b in arch.blocks)
+    checkpoint = replace(lively(replace(arch, blocks=blocks)), source=vit.source)
+    other = apply(checkpoint, fold_edit(checkpoint.architecture, ["layer"]))
+    assert other.architecture.family == "" and not other.source.carried
+    save(other, tmp_path)
+    assert difference(checkpoint, read(tmp_path), "fp32") <= 1e-5
+    folded = apply(checkpoint, fold_edit(checkpoint.architecture))
+    assert folded.architecture.family == "vit" and differences(folded.architecture, arch) == ()
