@@ -23,9 +23,7 @@ def uniform_path(grid: Grid) -> list[Picks]:
 def rising_path(grid: Grid) -> list[Picks]:
     """The uniform submodels and, between each two, those whose last blocks have the wider level; narrowest first."""
     blocks = list(dict.fromkeys(min(site.blocks) for site in grid.sites))
-    order = {
-        block: i for i, block in enumerate(dict.fromkeys(b for site in grid.sites for b in _in_order(site.axes)))
-    }
+    order = {block: i for i, block in enumerate(dict.fromkeys(b for site in grid.sites for b in _in_order(site.axes)))}
     blocks.sort(key=lambda block: order[block])
     path = uniform_path(grid)[:1]
     for level in range(_levels(grid) - 1):

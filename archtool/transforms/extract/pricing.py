@@ -82,6 +82,6 @@ class Pricing:
         if excess:
             raise BudgetError(
                 f"no submodel meets {budget}: the narrowest has {'; '.join(map(str, excess))}",
-                f"The nearest feasible: {nearest(budget, self(picks))}. Nest more kinds of units, or give a larger budget.",
+                f"The nearest feasible: {nearest(budget, self(picks))}. Nest more kinds, or give a larger budget.",
             )
         return picks

@@ -71,7 +71,7 @@ def search(
         price.narrowest(budget)
     least = sum(1 for _ in grid.one_change())
     limit = least + MORE if evaluations is None else evaluations
-    whole = len(grid) <= BRUTE and how == "brute" or how == "auto" and len(grid) <= min(limit, BRUTE)
+    whole = (len(grid) <= BRUTE and how == "brute") or (how == "auto" and len(grid) <= min(limit, BRUTE))
     _check(grid, how, least, limit, whole)
     chosen = Chosen(grid, budgets, price, measure)
     with progress.phase("measure submodels", len(grid) if whole else limit) as phase:
