@@ -27,9 +27,7 @@ class ExtractOptions(StepOptions):
     points: int = option(24, "Budgets between the narrowest and the whole model that make the front.", ge=2)
     slice: str | None = option(None, "Name of a submodel in the table of --slices.", panel="Budget")
     slices: str | None = option(None, "A slicing table (csv, as Gemma 3n's).", panel="Input")
-    write_slices: str | None = option(
-        None, "Write the choice, or the front, to a slicing table.", panel="Output"
-    )
+    write_slices: str | None = option(None, "Write the choice, or the front, to a slicing table.", panel="Output")
     units: Names = option(
         (),
         "Kinds of nested units: ffn, heads, queries, qk, v, inner, state, rank, width (the streams), depth. Without "

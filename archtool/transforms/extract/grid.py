@@ -105,7 +105,7 @@ class Grid:
 
 
 def grid_of(nesting: Nesting, arch: Architecture, fixed: Sequence[str] = ()) -> Grid:
-    """The grid of a nested model, without choices for ``fixed`` axes: they stay whole."""
+    """The submodels of a nested model, without choices for ``fixed`` axes: they stay whole."""
     groups = alike(arch)
     tied = dict.fromkeys(groups.get(axis, (axis,)) for axis in nesting.sizes)
     stays = frozenset(fixed)

@@ -4,7 +4,7 @@ First every one-change-from-full loss is measured: the scores. The exact solver 
 least sum within each budget. Where more measurements are allowed, each goes to the submodel that is expected to improve
 most over the best measured one, summed over the budgets that it meets (expected improvement: Jones, Schonlau & Welch
 1998, eq. 15, under `Surrogate`). What is taken is always the best *measured* submodel that meets the budget exactly.
-A grid of at most `BRUTE` submodels can be measured whole.
+A family of at most `BRUTE` submodels can be measured whole.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 BRUTE = 4096
-"""The largest grid that is measured whole."""
+"""The largest family that is measured whole."""
 WORTH = 1e-4
 """Measuring ends where less than this share of the range of losses is expected to be gained."""
 MORE = 32
@@ -65,7 +65,7 @@ def search(
 
     Raises:
         BudgetError: no submodel meets one of the budgets.
-        UsageError: too few measurements are allowed for the scores, or the grid is too large for brute force.
+        UsageError: too few measurements are allowed for the scores, or the family is too large for brute force.
     """
     for budget in budgets:
         price.narrowest(budget)
@@ -93,9 +93,9 @@ def search(
 
 def _check(grid: Grid, how: How, least: int, limit: int, whole: bool) -> None:
     if how == "brute" and not whole:
-        raise UsageError(f"the grid has {len(grid)} submodels", f"brute force takes up to {BRUTE}: use the solver")
+        raise UsageError(f"the family has {len(grid)} submodels", f"brute force takes up to {BRUTE}: use the solver")
     if not whole and limit <= least:
-        what = f"{limit} measurements are too few: the scores of this grid take {least}"
+        what = f"{limit} measurements are too few: the scores of this family take {least}"
         raise UsageError(what, f"allow at least {least + 1}, or nest fewer levels")
 
 
@@ -191,7 +191,7 @@ class Chosen:
             self.price(picks)  # its exact costs may tell that it meets fewer budgets
 
     def _pool(self, additive: Sequence[Picks]) -> NDArray[Any]:
-        """Submodels that were not measured: all of a small grid, else those near what is good."""
+        """Submodels that were not measured: all of a small family, else those near what is good."""
         import numpy as np
 
         if len(self.grid) <= BRUTE:
