@@ -182,8 +182,9 @@ class _Extraction:
         return pareto(self.losses, {picks: self.price(picks)[metric] for picks in self.losses})
 
     def _write_front(self) -> None:
-        rows = [plain(self.grid, row) for row in self._rows() if row.role == FRONT]
-        others = [plain(self.grid, row) for row in self._rows() if row.role in self.beside]
+        found = sorted(self._rows(), key=lambda row: row.costs[METRIC[self._kind]])
+        rows = [plain(self.grid, row) for row in found if row.role == FRONT]
+        others = [plain(self.grid, row) for role in self.beside for row in found if row.role == role]
         write_text(self.context.folder / "front.csv", as_csv([*rows, *others]))
         write_json(self.context.folder / "front.json", {"loss": self.loss_name, "rows": [*rows, *others]})
         self.context.log(f"extract: {len(rows)} models on the front, of {len(self.losses)} measured")
