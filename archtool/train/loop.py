@@ -1,4 +1,4 @@
-"""The training loop: AdamW on any objective, with exact resume, one process or many (`torchrun`).
+"""The training loop: any objective, with exact resume, one process or many (`torchrun`).
 
 Step ``s`` depends on the settings, the data and the state after step ``s - 1`` alone: its batches come by number
 (`Feed`), its rate from how far the run is (`lr_factor`), its random numbers from (seed, s). So a run that is
@@ -22,7 +22,7 @@ from archtool.train.determinism import computing_with, deterministic, mixed_seed
 from archtool.train.feed import Feed
 from archtool.train.history import History
 from archtool.train.objectives.base import Objective
-from archtool.train.optimizer import adamw
+from archtool.train.optimizer import optimizers, set_rates
 from archtool.train.schedule import lr_factor, run_progress
 from archtool.train.settings import TrainSettings
 from archtool.train.state import TrainState, identity, load_state, save_state
@@ -111,7 +111,9 @@ class _Loop:
         self.plain = module
         self.device = self.accelerator.device
         self.feed = Feed(data, settings.batch_size, settings.seed, rank, processes, str(self.device))
-        self.module, self.optimizer = self.accelerator.prepare(module.train(), adamw(module, settings))
+        made = optimizers(module, settings)
+        self.module, *prepared = self.accelerator.prepare(module.train(), *made.values())
+        self.optimizers = dict(zip(made, prepared, strict=True))
         self.history = History(work if self.accelerator.is_main_process else None)
         self.step, self.elapsed_s = 0, 0.0
 
@@ -160,16 +162,17 @@ class _Loop:
     def _step(self, limit_s: float | None) -> dict[str, float]:
         """One optimizer step; returns its losses."""
         at = run_progress(self.step, self.settings.steps, self.elapsed_s, limit_s)
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.settings.lr * lr_factor(at, self.settings.warmup, self.settings.schedule)
-        self.optimizer.zero_grad()
+        set_rates(self.optimizers, self.settings.lr * lr_factor(at, self.settings.warmup, self.settings.schedule))
+        for optimizer in self.optimizers.values():
+            optimizer.zero_grad()
         totals: dict[str, float] = {}
         for part in range(self.settings.accumulate):
             for name, value in self._backward(part).items():
                 totals[name] = totals.get(name, 0.0) + value / self.settings.accumulate
         self._check(totals["loss"], "loss")
         self._check(self._clipped(), "norm of the gradient")
-        self.optimizer.step()
+        for optimizer in self.optimizers.values():
+            optimizer.step()
         return totals
 
     def _backward(self, part: int) -> dict[str, float]:
@@ -221,7 +224,8 @@ class _Loop:
 
     def _save(self) -> None:
         if self.work is not None and self.accelerator.is_main_process:
-            state = TrainState(self.step, self.elapsed_s, self.plain.state_dict(), self.optimizer.state_dict())
+            moments = {name: optimizer.state_dict() for name, optimizer in self.optimizers.items()}
+            state = TrainState(self.step, self.elapsed_s, self.plain.state_dict(), moments)
             save_state(self.work, state, self.key)
 
     def _restore(self) -> int:
@@ -229,7 +233,8 @@ class _Loop:
         state = load_state(self.work, self.key) if self.work is not None else None
         if state is not None:
             self.plain.load_state_dict(dict(state.model))
-            self.optimizer.load_state_dict(_on(state.optimizer, self.device))
+            for name, optimizer in self.optimizers.items():
+                optimizer.load_state_dict(_on(state.optimizers[name], self.device))
             self.step, self.elapsed_s = state.step, state.elapsed_s
         self.history.restore(self.step)
         return self.step

@@ -25,13 +25,14 @@ class TrainState:
     Attributes:
         step: finished optimizer steps; with the settings it gives the place in the data and in the schedule.
         elapsed_s: seconds trained so far, over all processes of the run.
-        model / optimizer: their ``state_dict``.
+        model: its ``state_dict``.
+        optimizers: theirs, by name.
     """
 
     step: int
     elapsed_s: float
     model: Mapping[str, Any]
-    optimizer: Mapping[str, Any]
+    optimizers: Mapping[str, Mapping[str, Any]]
 
 
 def identity(module: "nn.Module", data: Data, settings: TrainSettings, processes: int) -> str:
@@ -50,7 +51,7 @@ def save_state(folder: Path, state: TrainState, key: str) -> None:
     """Replace the state in ``folder``; a crash leaves the old one."""
     import torch
 
-    fields = {name: getattr(state, name) for name in ("step", "elapsed_s", "model", "optimizer")}
+    fields = {name: getattr(state, name) for name in ("step", "elapsed_s", "model", "optimizers")}
     with atomic_file(folder / FILE) as path:
         torch.save({**fields, "key": key}, path)
 

@@ -17,7 +17,7 @@ from archtool.train.augment import Augment, shifted
 from archtool.train.feed import Feed
 from archtool.train.loop import fit
 from archtool.train.objectives.base import Term, WeightedSum
-from archtool.train.optimizer import adamw
+from archtool.train.optimizer import optimizers
 from archtool.train.run import train
 from archtool.train.schedule import lr_factor, run_progress
 
@@ -158,10 +158,10 @@ def test_bf16_computes_near_fp32_and_keeps_fp32_weights(tmp_path):
 
 def test_only_matrices_decay():
     module = torch.nn.Sequential(torch.nn.Linear(3, 2), torch.nn.LayerNorm(2))
-    groups = adamw(module, settings(weight_decay=0.3)).param_groups
+    groups = optimizers(module, settings(weight_decay=0.3))["adamw"].param_groups
     assert [(len(g["params"]), g["weight_decay"]) for g in groups] == [(1, 0.3), (3, 0.0)]
     with pytest.raises(InputError, match="no tensor that can be trained"):
-        adamw(module.requires_grad_(False), settings())
+        optimizers(module.requires_grad_(False), settings())
 
 
 def test_the_stream_of_examples_passes_over_all_and_is_split_among_processes():

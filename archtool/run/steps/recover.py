@@ -8,6 +8,7 @@ from dataclasses import replace
 from archtool.errors import UsageError
 from archtool.run.step import Context, Estimate, State, Step, StepOptions, option
 from archtool.run.steps.train import settings_of, step_data, trained_state, training_estimate
+from archtool.train.settings import OptimizerName
 
 
 class RecoverOptions(StepOptions):
@@ -15,10 +16,11 @@ class RecoverOptions(StepOptions):
 
     steps: int | None = option(None, "Optimizer steps.", panel="Budget", ge=1)
     minutes: float | None = option(None, "Wall-clock limit; not repeatable to the bit.", panel="Budget", gt=0)
-    lr: float = option(5e-4, "Peak learning rate of AdamW.", gt=0)
+    lr: float = option(5e-4, "Peak learning rate.", gt=0)
     batch_size: int = option(32, "Examples per forward pass.", ge=1)
     accumulate: int = option(1, "Forward passes per optimizer step.", ge=1)
     weight_decay: float = option(0.0, "Weight decay of matrices.", ge=0)
+    optimizer: OptimizerName = option("adamw", "muon: Muon on the matrices inside the network, AdamW on the rest.")
     temperature: float = option(2.0, "Softens the parent's distribution.", gt=0)
     task_weight: float = option(0.0, "Weight of the labels' own loss beside distillation.", ge=0)
     shift: int = option(0, "Move training images by up to so many pixels.", ge=0)

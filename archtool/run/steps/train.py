@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from archtool.errors import UsageError
 from archtool.run.step import Context, Estimate, State, Step, StepOptions, option
-from archtool.train.settings import Precision, Shape, TrainSettings
+from archtool.train.settings import OptimizerName, Precision, Shape, TrainSettings
 
 if TYPE_CHECKING:
     from archtool.data import Data
@@ -17,10 +17,11 @@ class TrainOptions(StepOptions):
 
     steps: int | None = option(None, "Optimizer steps.", panel="Budget", ge=1)
     minutes: float | None = option(None, "Wall-clock limit; not repeatable to the bit.", panel="Budget", gt=0)
-    lr: float = option(1e-3, "Peak learning rate of AdamW.", gt=0)
+    lr: float = option(1e-3, "Peak learning rate.", gt=0)
     batch_size: int = option(64, "Examples per forward pass.", ge=1)
     accumulate: int = option(1, "Forward passes per optimizer step.", ge=1)
     weight_decay: float = option(0.05, "Weight decay of matrices.", ge=0)
+    optimizer: OptimizerName = option("adamw", "muon: Muon on the matrices inside the network, AdamW on the rest.")
     schedule: Shape = option("cosine", "Shape of the learning rate after the warm-up.")
     warmup: float = option(0.1, "Share of the run in which the learning rate rises.", ge=0, le=1)
     clip: float = option(1.0, "Largest norm of the gradient; 0: no limit.", ge=0)
