@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -102,18 +102,20 @@ class _Loop:
         augment: Augment,
         device: str,
     ) -> None:
+        import torch
         from accelerate import Accelerator
 
-        self.accelerator = Accelerator(cpu=device == "cpu")
+        self.accelerator = Accelerator(cpu=device == "cpu", device_placement=False)
         processes, rank = self.accelerator.num_processes, self.accelerator.process_index
         self.objective, self.settings, self.work, self.augment = objective, settings, work, augment
-        self.key = identity(module, data, settings, processes)
-        self.plain = module
-        self.device = self.accelerator.device
+        self.key = identity(module, data, settings, objective, augment)
+        self.device = self.accelerator.device if processes > 1 else torch.device(device)
         self.feed = Feed(data, settings.batch_size, settings.seed, rank, processes, str(self.device))
-        made = optimizers(module, settings)
-        self.module, *prepared = self.accelerator.prepare(module.train(), *made.values())
-        self.optimizers = dict(zip(made, prepared, strict=True))
+        self.modules = {"model": module, "objective": getattr(objective, "trained", None) or torch.nn.ModuleDict()}
+        for part in self.modules.values():
+            part.to(self.device).train()
+        made = optimizers(self.modules, settings)
+        self.optimizers = {name: self.accelerator.prepare(optimizer) for name, optimizer in made.items()}
         self.history = History(work if self.accelerator.is_main_process else None)
         self.step, self.elapsed_s = 0, 0.0
 
@@ -126,7 +128,7 @@ class _Loop:
             phase.advance(self.step if by_steps else self.elapsed_s)
             self._steps(phase, limit_s)
         self.accelerator.wait_for_everyone()
-        self.plain.cpu().eval()
+        self.modules["model"].cpu().eval()
         curve, loss = tuple(self.history.curve()), self.history.recent()
         return TrainResult(self.step, resumed_at, loss, curve, threads, self.accelerator.num_processes)
 
@@ -170,6 +172,7 @@ class _Loop:
             for name, value in self._backward(part).items():
                 totals[name] = totals.get(name, 0.0) + value / self.settings.accumulate
         self._check(totals["loss"], "loss")
+        self._share_gradients()
         self._check(self._clipped(), "norm of the gradient")
         for optimizer in self.optimizers.values():
             optimizer.step()
@@ -177,20 +180,15 @@ class _Loop:
 
     def _backward(self, part: int) -> dict[str, float]:
         """Forward and backward pass number ``part`` of this step."""
-        import contextlib
-
         import torch
 
         settings, number = self.settings, self.step * self.settings.accumulate + part
-        seed = mixed_seed(settings.seed, number, self.accelerator.process_index)
-        generator = torch.Generator().manual_seed(seed)
+        generator = torch.Generator().manual_seed(mixed_seed(settings.seed, number, 0))
         batch = self.augment(self.feed.batch(number), generator)
-        last = part == settings.accumulate - 1
-        sync = contextlib.nullcontext() if last else self.accelerator.no_sync(self.module)
         half = torch.autocast(self.device.type, torch.bfloat16, enabled=settings.precision == "bf16")
-        with sync, seeded(self.device, seed):
+        with seeded(self.device, mixed_seed(settings.seed, number, self.accelerator.process_index)):
             with half:
-                losses: Mapping[str, Tensor] = self.objective(self.module, batch, generator)
+                losses: Mapping[str, Tensor] = self.objective(self.modules["model"], batch, generator)
             self.accelerator.backward(losses["loss"] / settings.accumulate)
         return {name: self._mean(value.detach()) for name, value in losses.items()}
 
@@ -205,7 +203,29 @@ class _Loop:
         import torch
 
         largest = self.settings.clip or math.inf
-        return float(torch.nn.utils.clip_grad_norm_(self.plain.parameters(), largest, foreach=True))
+        return float(torch.nn.utils.clip_grad_norm_(list(self._parameters()), largest, foreach=True))
+
+    def _parameters(self) -> Iterator[nn.Parameter]:
+        for part in self.modules.values():
+            yield from (p for p in part.parameters() if p.requires_grad)
+
+    def _share_gradients(self) -> None:
+        """Give every process the mean gradient; a parameter that one of them did not reach counts as zero there.
+
+        Done once per step, whatever the objective ran: sub-networks and several passes, which wrappers that watch the
+        backward pass do not allow.
+        """
+        if self.accelerator.num_processes == 1:
+            return
+        import torch
+
+        params = list(self._parameters())
+        reached = torch.tensor([float(p.grad is not None) for p in params], device=self.device)
+        used = [p for p, n in zip(params, self.accelerator.reduce(reached).tolist(), strict=True) if n]
+        grads = [p.grad if p.grad is not None else torch.zeros_like(p) for p in used]
+        mean = self.accelerator.reduce(torch.cat([g.flatten() for g in grads]), reduction="mean")
+        for p, part in zip(used, mean.split([p.numel() for p in used]), strict=True):
+            p.grad = part.view_as(p)
 
     def _check(self, value: float, what: str) -> None:
         if self._any(not math.isfinite(value)):
@@ -225,14 +245,16 @@ class _Loop:
     def _save(self) -> None:
         if self.work is not None and self.accelerator.is_main_process:
             moments = {name: optimizer.state_dict() for name, optimizer in self.optimizers.items()}
-            state = TrainState(self.step, self.elapsed_s, self.plain.state_dict(), moments)
+            tensors = {name: part.state_dict() for name, part in self.modules.items()}
+            state = TrainState(self.step, self.elapsed_s, tensors, moments)
             save_state(self.work, state, self.key)
 
     def _restore(self) -> int:
         """Continue where an earlier process saved; returns the step."""
         state = load_state(self.work, self.key) if self.work is not None else None
         if state is not None:
-            self.plain.load_state_dict(dict(state.model))
+            for name, part in self.modules.items():
+                part.load_state_dict(dict(state.modules[name]))
             for name, optimizer in self.optimizers.items():
                 optimizer.load_state_dict(_on(state.optimizers[name], self.device))
             self.step, self.elapsed_s = state.step, state.elapsed_s

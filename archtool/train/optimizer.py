@@ -21,21 +21,23 @@ MUON_MOMENTUM = 0.95
 SGD_MOMENTUM = 0.9
 
 
-def optimizers(module: "nn.Module", settings: TrainSettings) -> "dict[str, Optimizer]":
-    """The optimizers by name, which together hold every parameter that takes gradients, once.
+def optimizers(modules: "Mapping[str, nn.Module]", settings: TrainSettings) -> "dict[str, Optimizer]":
+    """The optimizers by name, which together hold every parameter of ``modules`` that takes gradients, once.
+
+    Muon serves the inner matrices of ``modules["model"]``.
 
     Raises:
         InputError: there is none, or Muon is asked for a module without an architecture.
     """
     import torch
 
-    trained = [p for p in module.parameters() if p.requires_grad]
-    if not trained:
+    trained = [p for module in modules.values() for p in module.parameters() if p.requires_grad]
+    if not any(p.requires_grad for p in modules["model"].parameters()):
         raise InputError("the model has no tensor that can be trained", "train before quantizing")
     if settings.optimizer == "sgd":
         sgd = torch.optim.SGD(_groups(trained, settings), settings.lr, momentum=SGD_MOMENTUM, nesterov=True)
         return {"sgd": sgd}
-    inside = _inside(module) if settings.optimizer == "muon" else set()
+    inside = _inside(modules["model"]) if settings.optimizer == "muon" else set()
     made: dict[str, Optimizer] = {}
     matrices, others = ([p for p in trained if (id(p) in inside) is wanted] for wanted in (True, False))
     if matrices:

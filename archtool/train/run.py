@@ -43,7 +43,7 @@ def train(
     """
     refuse_encoded(checkpoint)
     check_inputs(checkpoint, data)
-    chosen = tuple(terms) or (Term(data.task, 1.0, task_loss(data.task)),)
+    chosen = tuple(terms) or (Term("task", 1.0, task_loss(data.task)),)
     module = checkpoint.module("fp32")
     result = fit(
         module, WeightedSum(chosen), data, settings,
@@ -55,8 +55,9 @@ def train(
 def distillation(parent: Checkpoint, device: str = "cpu", temperature: float = 2.0, weight: float = 1.0) -> Term:
     """The term that pulls a model to its parent."""
     from archtool.train.objectives.distill import Distillation
+    from archtool.train.objectives.teacher import live
 
-    return Term("distillation", weight, Distillation(parent.module("fp32").to(device), temperature))
+    return Term("distillation", weight, Distillation(live(parent, device), temperature))
 
 
 def refuse_encoded(checkpoint: Checkpoint) -> None:

@@ -18,7 +18,7 @@ class TrainSettings:
         steps: optimizer steps, or None where only ``minutes`` ends the run.
         minutes: wall-clock limit; a run that it ends is not repeatable to the bit.
         lr: peak learning rate.
-        batch_size: examples per forward pass and process.
+        batch_size: examples per forward pass, over all processes.
         accumulate: forward passes per optimizer step.
         weight_decay: of matrices (biases, gains and other vectors are never decayed).
         optimizer: ``muon`` is Muon on the matrices inside the network and AdamW on the rest.

@@ -158,10 +158,10 @@ def test_bf16_computes_near_fp32_and_keeps_fp32_weights(tmp_path):
 
 def test_only_matrices_decay():
     module = torch.nn.Sequential(torch.nn.Linear(3, 2), torch.nn.LayerNorm(2))
-    groups = optimizers(module, settings(weight_decay=0.3))["adamw"].param_groups
+    groups = optimizers({"model": module}, settings(weight_decay=0.3))["adamw"].param_groups
     assert [(len(g["params"]), g["weight_decay"]) for g in groups] == [(1, 0.3), (3, 0.0)]
     with pytest.raises(InputError, match="no tensor that can be trained"):
-        optimizers(module.requires_grad_(False), settings())
+        optimizers({"model": module.requires_grad_(False)}, settings())
 
 
 def test_the_stream_of_examples_passes_over_all_and_is_split_among_processes():
@@ -169,7 +169,9 @@ def test_the_stream_of_examples_passes_over_all_and_is_split_among_processes():
     alone = Feed(data, 4, seed=3)
     stream = np.concatenate([alone.positions(i) for i in range(5)])
     assert sorted(stream[:10]) == sorted(stream[10:]) == list(range(10)) and list(stream[:10]) != list(stream[10:])
-    shared = [Feed(data, 2, 3, rank, 2) for rank in (0, 1)]
+    shared = [Feed(data, 4, 3, rank, 2) for rank in (0, 1)]
+    with pytest.raises(UsageError, match="5 examples cannot be split among 2 processes"):
+        Feed(data, 5, 3, 0, 2)
     for i in range(5):
         assert list(alone.positions(i)) == [*shared[0].positions(i), *shared[1].positions(i)]
     batch = alone.batch(7)

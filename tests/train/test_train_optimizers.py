@@ -42,7 +42,7 @@ def test_a_head_tied_to_the_word_table_is_outside():
 @pytest.mark.parametrize(("name", "parts"), [("adamw", {"adamw"}), ("sgd", {"sgd"}), ("muon", {"muon", "adamw"})])
 def test_every_parameter_has_one_optimizer_and_one_rate(name, parts):
     module = tiny_llama().module()
-    made = optimizers(module, settings(optimizer=name, weight_decay=0.3))
+    made = optimizers({"model": module}, settings(optimizer=name, weight_decay=0.3))
     held = [p for optimizer in made.values() for group in optimizer.param_groups for p in group["params"]]
     assert set(made) == parts and sorted(map(id, held)) == sorted(map(id, module.parameters()))
     groups = [group for optimizer in made.values() for group in optimizer.param_groups]
@@ -53,7 +53,7 @@ def test_every_parameter_has_one_optimizer_and_one_rate(name, parts):
 
 def test_muon_moves_a_matrix_orthogonally_by_the_size_of_an_adam_step():
     module = tiny_llama().module()
-    made = optimizers(module, settings(optimizer="muon", lr=0.1, weight_decay=0.0))
+    made = optimizers({"model": module}, settings(optimizer="muon", lr=0.1, weight_decay=0.0))
     weight = module.get_parameter("b0.ffn.gate.weight")
     before = weight.detach().clone()
     weight.grad = torch.randn(weight.shape, generator=torch.Generator().manual_seed(0))
@@ -74,6 +74,6 @@ def test_they_learn_and_repeat_to_the_bit(tmp_path, name):
 
 def test_what_muon_cannot_serve_is_an_error():
     with pytest.raises(InputError, match="Muon needs an architecture"):
-        optimizers(torch.nn.Linear(2, 2), settings(optimizer="muon"))
+        optimizers({"model": torch.nn.Linear(2, 2)}, settings(optimizer="muon"))
     with pytest.raises(UsageError, match="no optimizer 'lion'"):
         settings(optimizer="lion")

@@ -1,0 +1,155 @@
+"""What all steps that train share: their options, their data, their losses, and what they leave behind."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, replace
+from typing import TYPE_CHECKING, Annotated, Any
+
+from pydantic import AfterValidator
+
+from archtool.config.check import FieldError
+from archtool.config.fields import InputPath
+from archtool.errors import UsageError
+from archtool.registry import suggestion
+from archtool.run.step import Context, Estimate, State, StepOptions, option
+from archtool.train.losses import LOSSES, LossSettings, terms_of
+from archtool.train.objectives.layers import LayerMap
+from archtool.train.settings import OptimizerName, Precision, Shape, TrainSettings
+
+if TYPE_CHECKING:
+    from archtool.data import Data
+    from archtool.model.checkpoint import Checkpoint
+    from archtool.train.augment import Augment
+    from archtool.train.loop import TrainResult
+    from archtool.train.losses import Lesson
+    from archtool.train.objectives.base import Term
+
+
+def _losses(weights: dict[str, float]) -> dict[str, float]:
+    for name, weight in weights.items():
+        if name not in LOSSES:
+            raise FieldError(f"no loss {name!r}", suggestion(name, LOSSES))
+        if not weight >= 0:
+            raise FieldError(f"the weight of {name} is {weight}", "give 0 or more")
+    return weights
+
+
+Losses = Annotated[dict[str, float], AfterValidator(_losses)]
+
+
+class AugmentOptions(StepOptions):
+    """How training images are changed."""
+
+    shift: int = option(0, "Move training images by up to so many pixels.", ge=0)
+    flip: bool = option(False, "Mirror half of the training images.")
+
+
+class TrainingOptions(AugmentOptions):
+    """Options of every step that trains."""
+
+    steps: int | None = option(None, "Optimizer steps.", panel="Budget", ge=1)
+    minutes: float | None = option(None, "Wall-clock limit; not repeatable to the bit.", panel="Budget", gt=0)
+    lr: float = option(1e-3, "Peak learning rate.", gt=0)
+    batch_size: int = option(64, "Examples per forward pass.", ge=1)
+    accumulate: int = option(1, "Forward passes per optimizer step.", ge=1)
+    weight_decay: float = option(0.05, "Weight decay of matrices.", ge=0)
+    optimizer: OptimizerName = option("adamw", "muon: Muon on the matrices inside the network, AdamW on the rest.")
+    schedule: Shape = option("cosine", "Shape of the learning rate after the warm-up.")
+    warmup: float = option(0.1, "Share of the run in which the learning rate rises.", ge=0, le=1)
+    clip: float = option(1.0, "Largest norm of the gradient; 0: no limit.", ge=0)
+    precision: Precision = option("fp32", "Type of the forward pass; weights stay fp32.", panel="Runtime")
+    teacher: InputPath = option(None, "A model to learn from, of any family.", panel="Input")
+    task_weight: float = option(1.0, "Weight of the labels' own loss.", ge=0)
+    teacher_weight: float = option(1.0, "Weight of the distance from the teacher.", ge=0)
+    hard: bool = option(False, "Learn the teacher's most probable class instead of its distribution.")
+    temperature: float = option(2.0, "Softens the teacher's distribution.", gt=0)
+    losses: Losses = option({}, "All weights at once, such as {task: 0.5, kl: 1, hidden: 0.1}.")
+    layers: LayerMap = option("last", "Which layers the losses hidden and attention match.")
+    relation_heads: int = option(1, "Relation heads of the loss attention.", ge=1)
+    split: str = option("train", "Which split of the data to train on; empty: all of it.", panel="Input")
+    save_seconds: float = option(30.0, "Save the state for resuming this often.", panel="Output", ge=0)
+
+
+def settings_of(options: TrainingOptions, seed: int) -> TrainSettings:
+    """The training settings among a step's options."""
+    names = TrainSettings.__dataclass_fields__.keys() & type(options).model_fields.keys()
+    if options.steps is None and options.minutes is None:
+        raise UsageError("training has no end", "give --steps N or --minutes M")
+    return TrainSettings(**{name: getattr(options, name) for name in names}, seed=seed)
+
+
+def augment_of(options: AugmentOptions) -> Augment:
+    """How the images are changed."""
+    from archtool.train.augment import Augment
+
+    return Augment(**{name: getattr(options, name) for name in Augment.__dataclass_fields__})
+
+
+def step_data(context: Context, state: State, split: str) -> Data:
+    """The examples to train on; `UsageError` where the recipe names no data."""
+    from archtool.run.inputs import training_data
+
+    if not context.recipe.data:
+        raise UsageError("training needs data", "give --data PATH (recipe: data: {path: ...})")
+    return training_data(context.recipe, state.checkpoint, split)
+
+
+def weights_of(options: TrainingOptions, taught: bool) -> Mapping[str, float]:
+    """Loss → weight: ``losses`` where it is given, else the task's own and, with a teacher, the distance from it."""
+    if options.losses:
+        return options.losses
+    distance = {"hard" if options.hard else "distillation": options.teacher_weight} if taught else {}
+    return {"task": options.task_weight, **distance}
+
+
+def step_terms(
+    options: TrainingOptions, checkpoint: Checkpoint, data: Data, context: Context, parent: Checkpoint | None = None
+) -> tuple[Term, ...]:
+    """What a step minimises; ``parent`` teaches where the options name no teacher."""
+    lesson = _lesson(options, data, context, parent)
+    settings = LossSettings(options.temperature, options.layers, options.relation_heads, context.seed)
+    return terms_of(weights_of(options, lesson is not None), data.task, checkpoint.architecture, lesson, settings)
+
+
+def _lesson(options: TrainingOptions, data: Data, context: Context, parent: Checkpoint | None) -> Lesson | None:
+    from archtool.model.load import load
+    from archtool.train.losses import Lesson
+    from archtool.train.objectives.teacher import live
+    from archtool.train.run import check_inputs
+
+    teacher = load(options.teacher) if options.teacher is not None else parent
+    if teacher is None:
+        return None
+    check_inputs(teacher, data)
+    return Lesson(live(teacher, context.device), teacher.architecture)
+
+
+def trained_state(after: State, result: TrainResult, name: str, context: Context) -> State:
+    """The state with its new metrics, and the course of the training in the records."""
+    from archtool.run.assess import assess
+
+    if result.resumed_at:
+        context.log(f"{name}: continued after step {result.resumed_at}")
+    context.detail(f"{name}: {result.steps} steps, {result.threads} threads, {result.processes} processes")
+    record = {key: value for key, value in asdict(result).items() if key != "resumed_at"}
+    assessed = assess(after, context, **{name: record})
+    return replace(assessed, metrics={**assessed.metrics, f"{name}_loss": result.loss})
+
+
+def training_estimate(state: State) -> Estimate:
+    """Weights, gradients and two moments in fp32; on disk the same without gradients."""
+    from archtool.model.costs import stored_bytes
+
+    if state.checkpoint is None:
+        return Estimate()
+    nbytes = stored_bytes(state.checkpoint)
+    return Estimate(memory_bytes=4 * nbytes, disk_bytes=4 * nbytes, note="activations come on top")
+
+
+def run_arguments(options: TrainingOptions, context: Context) -> dict[str, Any]:
+    """What `archtool.train.run.train` takes from options and context alike in every step."""
+    return {
+        "work": context.work, "augment": augment_of(options), "device": context.device, "threads": context.threads,
+        "progress": context.progress,
+    }  # fmt: skip
