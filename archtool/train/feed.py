@@ -53,17 +53,26 @@ class Feed:
 
     def batch(self, number: int) -> Batch:
         """This process' part of batch ``number`` (from 0)."""
-        positions = self.positions(number)
-        if self._whole is None:
-            return self._batches(0).batch(positions)
         import torch
 
+        passes, positions = self.places(number)
+        return replace(self.take(positions), passes=torch.from_numpy(passes))
+
+    def __len__(self) -> int:
+        return len(self.data)
+
+    def take(self, positions: "NDArray[Any]") -> Batch:
+        """The examples at these positions of the data."""
+        import torch
+
+        if self._whole is None:
+            return self._batches(0).batch(positions)
         rows = torch.from_numpy(positions)
         inputs, targets = ({k: v[rows] for k, v in part.items()} for part in (self._whole.inputs, self._whole.targets))
         return replace(self._whole, inputs=inputs, targets=targets, positions=rows)
 
-    def positions(self, number: int) -> "NDArray[Any]":
-        """The examples of this process' part of batch ``number``: consecutive places of the stream."""
+    def places(self, number: int) -> "tuple[NDArray[Any], NDArray[Any]]":
+        """This process' part of batch ``number``, consecutive places of the stream: their passes, their positions."""
         import numpy as np
 
         share = self.batch_size // self.processes
@@ -71,9 +80,8 @@ class Feed:
         places = np.arange(begin, begin + share)
         count = len(self.data)
         passes = places // count
-        return np.concatenate(
-            [self._pass(int(p))[places[passes == p] % count] for p in range(passes[0], passes[-1] + 1)]
-        )
+        positions = [self._pass(int(p))[places[passes == p] % count] for p in range(passes[0], passes[-1] + 1)]
+        return passes, np.concatenate(positions)
 
     def _pass(self, number: int) -> "NDArray[Any]":
         if number not in self._passes:

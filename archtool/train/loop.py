@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,7 @@ from archtool.errors import InputError
 from archtool.progress import SILENT, Phase, Progress
 from archtool.train.augment import Augment
 from archtool.train.determinism import computing_with, deterministic, mixed_seed, seeded
+from archtool.train.draws import example_seeds
 from archtool.train.feed import Feed
 from archtool.train.history import History
 from archtool.train.objectives.base import Objective
@@ -30,6 +32,10 @@ from archtool.train.state import TrainState, identity, load_state, save_state
 if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
+
+    from archtool.data.batches import Batch
+
+    Seeds = Callable[[Batch], Any]
 
 
 @dataclass(frozen=True)
@@ -61,6 +67,7 @@ def fit(
     *,
     work: Path | None = None,
     augment: Augment | None = None,
+    seeds: Seeds | None = None,
     device: str = "cpu",
     threads: int | None = None,
     progress: Progress = SILENT,
@@ -75,6 +82,7 @@ def fit(
         settings: how.
         work: where the state is kept between interruptions (None: nowhere).
         augment: random changes of images.
+        seeds: of these changes, one per example of a batch; None: by the settings' seed.
         device: ``cpu`` or an accelerator.
         threads: to compute with; None: as torch is set.
         progress: who is told.
@@ -85,7 +93,7 @@ def fit(
         UsageError: ``work`` holds the state of another training run.
     """
     with deterministic(), computing_with(threads) as count:
-        loop = _Loop(module, objective, data, settings, work, augment or Augment(), device)
+        loop = _Loop(module, objective, data, settings, work, augment or Augment(), seeds, device)
         return loop.run(progress, label, count)
 
 
@@ -100,6 +108,7 @@ class _Loop:
         settings: TrainSettings,
         work: Path | None,
         augment: Augment,
+        seeds: Seeds | None,
         device: str,
     ) -> None:
         import torch
@@ -109,6 +118,7 @@ class _Loop:
         processes, rank = self.accelerator.num_processes, self.accelerator.process_index
         self.objective, self.settings, self.work, self.augment = objective, settings, work, augment
         self.key = identity(module, data, settings, objective, augment)
+        self.seeds = seeds or partial(example_seeds, settings.seed)
         self.device = self.accelerator.device if processes > 1 else torch.device(device)
         self.feed = Feed(data, settings.batch_size, settings.seed, rank, processes, str(self.device))
         self.modules = {"model": module, "objective": getattr(objective, "trained", None) or torch.nn.ModuleDict()}
@@ -184,7 +194,8 @@ class _Loop:
 
         settings, number = self.settings, self.step * self.settings.accumulate + part
         generator = torch.Generator().manual_seed(mixed_seed(settings.seed, number, 0))
-        batch = self.augment(self.feed.batch(number), generator)
+        batch = self.feed.batch(number)
+        batch = self.augment(batch, self.seeds(batch), self.feed)
         half = torch.autocast(self.device.type, torch.bfloat16, enabled=settings.precision == "bf16")
         with seeded(self.device, mixed_seed(settings.seed, number, self.accelerator.process_index)):
             with half:

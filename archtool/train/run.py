@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from archtool.data.batches import Batch
 from archtool.data.dataset import Data
 from archtool.errors import InputError
 from archtool.model.checkpoint import Checkpoint, from_module
@@ -28,6 +29,7 @@ def train(
     terms: Sequence[Term] = (),
     work: Path | None = None,
     augment: Augment | None = None,
+    seeds: Callable[[Batch], Any] | None = None,
     device: str = "cpu",
     threads: int | None = None,
     progress: Progress = SILENT,
@@ -47,7 +49,7 @@ def train(
     module = checkpoint.module("fp32")
     result = fit(
         module, WeightedSum(chosen), data, settings,
-        work=work, augment=augment, device=device, threads=threads, progress=progress, label=label,
+        work=work, augment=augment, seeds=seeds, device=device, threads=threads, progress=progress, label=label,
     )  # fmt: skip
     return stored_as_before(from_module(checkpoint, module), checkpoint), result
 

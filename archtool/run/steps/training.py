@@ -42,7 +42,15 @@ class AugmentOptions(StepOptions):
     """How training images are changed."""
 
     shift: int = option(0, "Move training images by up to so many pixels.", ge=0)
+    crop: int = option(0, "The same with zeros behind the border.", ge=0)
     flip: bool = option(False, "Mirror half of the training images.")
+    rotate: float = option(0.0, "Turn images by up to so many degrees.", ge=0, le=180)
+    zoom: float = option(0.0, "Magnify or shrink images by up to this share.", ge=0, lt=1)
+    erase: float = option(0.0, "Probability that a rectangle becomes zero.", ge=0, le=1)
+    brightness: float = option(0.0, "Brighten or darken by up to this share of the image's deviation.", ge=0)
+    contrast: float = option(0.0, "Raise or lower the contrast by up to this share.", ge=0, le=1)
+    mixup: float = option(0.0, "Blend with another image; parameter of the Beta distribution of its share.", ge=0)
+    cutmix: float = option(0.0, "Paste a rectangle of another image; parameter of the share's Beta.", ge=0)
 
 
 class TrainingOptions(AugmentOptions):
