@@ -13,6 +13,7 @@ from archtool.train.objectives.layers import LayerMap
 if TYPE_CHECKING:
     from archtool.ir.architecture import Architecture
     from archtool.train.objectives.teacher import Teacher
+    from archtool.train.store import StoredTeacher
 
 LOSSES: Mapping[str, str] = {
     "task": "the loss of the data's task, from its labels",
@@ -25,8 +26,8 @@ LOSSES: Mapping[str, str] = {
 }
 """Name → what it is."""
 
-INSIDE = ("hidden", "attention")
-"""Losses that look inside the teacher, so that its outputs alone do not serve them."""
+LOGITS = ("kl", "hard", "distillation")
+"""Losses that stored logits serve."""
 
 
 @dataclass(frozen=True)
@@ -48,10 +49,16 @@ class LossSettings:
 
 @dataclass(frozen=True)
 class Lesson:
-    """A teacher, with its architecture where it is a model that runs."""
+    """Who teaches.
 
-    teacher: Teacher
+    Attributes:
+        model: a teacher that runs, with its ``architecture``; None where there is only a store.
+        store: its logits, written down; they serve `LOGITS`.
+    """
+
+    model: Teacher | None = None
     architecture: Architecture | None = None
+    store: StoredTeacher | None = None
 
 
 def terms_of(
@@ -79,19 +86,21 @@ def _loss(name: str, task: str, ours: Architecture, lesson: Lesson | None, setti
         return task_loss(task)
     if lesson is None:
         raise UsageError(f"the loss {name!r} needs a teacher", "give --teacher PATH")
-    if name in INSIDE and lesson.architecture is None:
-        raise UsageError(f"the loss {name!r} looks inside a teacher; stored outputs do not do", "give --teacher PATH")
-    return _matching(name, ours, lesson, settings)
+    teacher = lesson.store if name in LOGITS and lesson.store is not None else lesson.model
+    if teacher is None or (name not in LOGITS and lesson.architecture is None):
+        raise UsageError(f"the loss {name!r} needs more than stored logits", "give --teacher PATH")
+    return _matching(name, ours, teacher, lesson.architecture, settings)
 
 
-def _matching(name: str, ours: Architecture, lesson: Lesson, settings: LossSettings) -> Loss:
+def _matching(
+    name: str, ours: Architecture, teacher: Teacher, theirs: Architecture | None, settings: LossSettings
+) -> Loss:
     from archtool.train.objectives.distill import Distillation
     from archtool.train.objectives.hidden import HiddenStates
     from archtool.train.objectives.logits import HardLabels, SoftLabels
     from archtool.train.objectives.relations import AttentionRelations
     from archtool.train.objectives.similarity import PairwiseSimilarity
 
-    teacher, theirs = lesson.teacher, lesson.architecture
     if name == "hidden" and theirs is not None:
         return HiddenStates(teacher, ours, theirs, settings.layers, settings.seed)
     if name == "attention" and theirs is not None:

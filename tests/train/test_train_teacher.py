@@ -7,7 +7,6 @@ import pytest
 import torch
 from train_models import same_bits, settings, tensors, text_data, tiny_llama
 
-from archtool.cli import main
 from archtool.config.preset import build_model
 from archtool.errors import InputError, UsageError
 from archtool.train.losses import LOSSES, Lesson, LossSettings, terms_of
@@ -23,19 +22,6 @@ steps:
   - train: {steps: 4, batch_size: 8, teacher: TEACHER, OPTIONS}
 """
 POOLFORMER = ("image_size=8", "num_channels=1", "num_labels=10")
-
-
-@pytest.fixture
-def call(monkeypatch, capsys, tmp_path):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("COLUMNS", "200")
-
-    def run(*argv):
-        code = main.run([str(word) for word in argv])
-        out, err = capsys.readouterr()
-        return code, out, err
-
-    return run
 
 
 def recipe(options="", teacher="teacher/model"):
@@ -132,7 +118,7 @@ def test_the_teacher_is_left_as_it_is_and_runs_once_for_all_losses(tmp_path):
     data, parent = text_data(tmp_path), tiny_llama(seed=1)
     before = {name: tensor.clone() for name, tensor in tensors(parent).items()}
     found, calls = lesson(parent), []
-    found.teacher.module.register_forward_hook(lambda *values: calls.append(1))
+    found.model.module.register_forward_hook(lambda *values: calls.append(1))
     student = tiny_llama()
     weights = {"kl": 1.0, "hidden": 1.0, "attention": 1.0, "hard": 0.1}
     terms = terms_of(weights, "lm", student.architecture, found, LossSettings())

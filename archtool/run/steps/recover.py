@@ -9,10 +9,8 @@ from archtool.errors import UsageError
 from archtool.run.step import Context, Estimate, State, Step, option
 from archtool.run.steps.training import (
     TrainingOptions,
-    run_arguments,
-    settings_of,
     step_data,
-    step_terms,
+    train_step,
     trained_state,
     training_estimate,
 )
@@ -41,16 +39,10 @@ class Recover(Step[RecoverOptions]):
 
     def run(self, state: State, options: RecoverOptions, context: Context) -> State:
         """Distil and return the recovered checkpoint."""
-        from archtool.train.run import train
-
         if state.parent is None:
             raise UsageError("recover needs the parent that was changed", "put it after the step that changes")
         data = step_data(context, state, options.split)
-        terms = step_terms(options, state.checkpoint, data, context, state.parent)
-        checkpoint, result = train(
-            state.checkpoint, data, settings_of(options, context.seed), terms=terms, label=self.name,
-            **run_arguments(options, context),
-        )  # fmt: skip
+        checkpoint, result = train_step(options, state, data, context, self.name, state.parent)
         return trained_state(replace(state, checkpoint=checkpoint), result, self.name, context)
 
     def estimate(self, state: State, options: RecoverOptions) -> Estimate:

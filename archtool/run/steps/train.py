@@ -5,10 +5,8 @@ from dataclasses import replace
 from archtool.run.step import Context, Estimate, State, Step
 from archtool.run.steps.training import (
     TrainingOptions,
-    run_arguments,
-    settings_of,
     step_data,
-    step_terms,
+    train_step,
     trained_state,
     training_estimate,
 )
@@ -32,13 +30,8 @@ class Train(Step[TrainOptions]):
 
     def run(self, state: State, options: TrainOptions, context: Context) -> State:
         """Train and return the trained checkpoint; the loss curve is in the records."""
-        from archtool.train.run import train
-
         data = step_data(context, state, options.split)
-        terms = step_terms(options, state.checkpoint, data, context)
-        checkpoint, result = train(
-            state.checkpoint, data, settings_of(options, context.seed), terms=terms, **run_arguments(options, context)
-        )
+        checkpoint, result = train_step(options, state, data, context, self.name)
         return trained_state(replace(state, checkpoint=checkpoint, parent=checkpoint), result, self.name, context)
 
     def estimate(self, state: State, options: TrainOptions) -> Estimate:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, replace
-from typing import TYPE_CHECKING, Annotated, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 from pydantic import AfterValidator
 
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     from archtool.train.augment import Augment
     from archtool.train.loop import TrainResult
     from archtool.train.losses import Lesson
-    from archtool.train.objectives.base import Term
 
 
 def _losses(weights: dict[str, float]) -> dict[str, float]:
@@ -68,6 +68,7 @@ class TrainingOptions(AugmentOptions):
     clip: float = option(1.0, "Largest norm of the gradient; 0: no limit.", ge=0)
     precision: Precision = option("fp32", "Type of the forward pass; weights stay fp32.", panel="Runtime")
     teacher: InputPath = option(None, "A model to learn from, of any family.", panel="Input")
+    teacher_store: InputPath = option(None, "Logits of a teacher, from archtool teach.", panel="Input")
     task_weight: float = option(1.0, "Weight of the labels' own loss.", ge=0)
     teacher_weight: float = option(1.0, "Weight of the distance from the teacher.", ge=0)
     hard: bool = option(False, "Learn the teacher's most probable class instead of its distribution.")
@@ -111,26 +112,41 @@ def weights_of(options: TrainingOptions, taught: bool) -> Mapping[str, float]:
     return {"task": options.task_weight, **distance}
 
 
-def step_terms(
-    options: TrainingOptions, checkpoint: Checkpoint, data: Data, context: Context, parent: Checkpoint | None = None
-) -> tuple[Term, ...]:
-    """What a step minimises; ``parent`` teaches where the options name no teacher."""
-    lesson = _lesson(options, data, context, parent)
+def train_step(
+    options: TrainingOptions, state: State, data: Data, context: Context, label: str, parent: Checkpoint | None = None
+) -> tuple[Checkpoint, TrainResult]:
+    """Train the state's model as the options say; ``parent`` teaches where they name no teacher."""
+    from archtool.train.run import train
+
+    lesson = lesson_of(options, data, context, parent)
     settings = LossSettings(options.temperature, options.layers, options.relation_heads, context.seed)
-    return terms_of(weights_of(options, lesson is not None), data.task, checkpoint.architecture, lesson, settings)
+    weights, ours = weights_of(options, lesson is not None), state.checkpoint.architecture
+    return train(
+        state.checkpoint, data, settings_of(options, context.seed),
+        terms=terms_of(weights, data.task, ours, lesson, settings),
+        seeds=lesson.store.seeds if lesson is not None and lesson.store is not None else None,
+        work=context.work, augment=augment_of(options), device=context.device, threads=context.threads,
+        progress=context.progress, label=label,
+    )  # fmt: skip
 
 
-def _lesson(options: TrainingOptions, data: Data, context: Context, parent: Checkpoint | None) -> Lesson | None:
+def lesson_of(options: TrainingOptions, data: Data, context: Context, parent: Checkpoint | None) -> Lesson | None:
+    """Who teaches: the model and the store that the options name, or the parent; None: nobody."""
     from archtool.model.load import load
     from archtool.train.losses import Lesson
-    from archtool.train.objectives.teacher import live
+    from archtool.train.objectives.teacher import live, weights_hash
     from archtool.train.run import check_inputs
+    from archtool.train.store import StoredTeacher
 
     teacher = load(options.teacher) if options.teacher is not None else parent
+    store = None
+    if options.teacher_store is not None:
+        store = StoredTeacher(Path(options.teacher_store))
+        store.check(data, augment_of(options), "" if teacher is None else weights_hash(teacher))
     if teacher is None:
-        return None
+        return None if store is None else Lesson(store=store)
     check_inputs(teacher, data)
-    return Lesson(live(teacher, context.device), teacher.architecture)
+    return Lesson(live(teacher, context.device), teacher.architecture, store)
 
 
 def trained_state(after: State, result: TrainResult, name: str, context: Context) -> State:
@@ -153,11 +169,3 @@ def training_estimate(state: State) -> Estimate:
         return Estimate()
     nbytes = stored_bytes(state.checkpoint)
     return Estimate(memory_bytes=4 * nbytes, disk_bytes=4 * nbytes, note="activations come on top")
-
-
-def run_arguments(options: TrainingOptions, context: Context) -> dict[str, Any]:
-    """What `archtool.train.run.train` takes from options and context alike in every step."""
-    return {
-        "work": context.work, "augment": augment_of(options), "device": context.device, "threads": context.threads,
-        "progress": context.progress,
-    }  # fmt: skip
