@@ -149,6 +149,8 @@ class _Loop:
             losses = self._step(limit_s)
             self.step += 1
             self.elapsed_s = resumed_s + time.monotonic() - begun
+            if limit_s is not None:
+                self.elapsed_s = self._agreed(self.elapsed_s)  # rates follow from it
             self.history.append(self.step, losses)
             phase.advance(
                 1 if self.settings.steps is not None else self.elapsed_s - before_s,
@@ -161,15 +163,7 @@ class _Loop:
     def _finished(self, limit_s: float | None) -> bool:
         by_steps = self.settings.steps is not None and self.step >= self.settings.steps
         late = limit_s is not None and self.elapsed_s >= limit_s
-        return by_steps or self._any(late)
-
-    def _any(self, mine: bool) -> bool:
-        """Whether it holds in any process: all must leave the loop together."""
-        if self.accelerator.num_processes == 1:
-            return mine
-        import torch
-
-        return bool(self.accelerator.reduce(torch.tensor(float(mine), device=self.device)) > 0)
+        return by_steps or late
 
     def _step(self, limit_s: float | None) -> dict[str, float]:
         """One optimizer step; returns its losses."""
@@ -239,7 +233,7 @@ class _Loop:
             p.grad = part.view_as(p)
 
     def _check(self, value: float, what: str) -> None:
-        if self._any(not math.isfinite(value)):
+        if not math.isfinite(value):
             before = f"; the loss before was {self.history.rows[-1]['loss']:.4g}" if self.history.rows else ""
             raise InputError(
                 f"the {what} is {value} in training step {self.step + 1}{before}",
@@ -262,7 +256,9 @@ class _Loop:
 
     def _restore(self) -> int:
         """Continue where an earlier process saved; returns the step."""
-        state = load_state(self.work, self.key) if self.work is not None else None
+        main = self.accelerator.is_main_process
+        state = load_state(self.work, self.key) if self.work is not None and main else None
+        state = self._agreed(state)
         if state is not None:
             for name, part in self.modules.items():
                 part.load_state_dict(dict(state.modules[name]))
@@ -270,7 +266,18 @@ class _Loop:
                 optimizer.load_state_dict(_on(state.optimizers[name], self.device))
             self.step, self.elapsed_s = state.step, state.elapsed_s
         self.history.restore(self.step)
+        self.history.rows = self._agreed(self.history.rows)
         return self.step
+
+    def _agreed(self, mine: Any) -> Any:
+        """What the main process has, in every process."""
+        if self.accelerator.num_processes == 1:
+            return mine
+        from accelerate.utils import broadcast_object_list
+
+        said = [mine]
+        broadcast_object_list(said, from_process=0)
+        return said[0]
 
 
 def _on(optimizer: Mapping[str, Any], device: torch.device) -> dict[str, Any]:

@@ -35,6 +35,7 @@ class Recover(Step[RecoverOptions]):
         "archtool prune my-vit/ --budget params=0.5x --data images/ --recover steps=300",
         "archtool run recipe.yaml --set steps.1.recover.steps=300",
     )
+    distributed = True
     shared = ("task", "data", "columns", "threads", "device", "require")
 
     def run(self, state: State, options: RecoverOptions, context: Context) -> State:

@@ -26,6 +26,7 @@ class Train(Step[TrainOptions]):
         "archtool train my-vit/ --data sklearn:digits --steps 500 --lr 2e-3 --out runs/digits",
         "archtool train small/ --teacher large/ --data images/ --steps 2000 --optimizer muon",
     )
+    distributed = True
     shared = ("task", "data", "columns", "threads", "device", "require")
 
     def run(self, state: State, options: TrainOptions, context: Context) -> State:
