@@ -46,7 +46,7 @@ def ahead(jobs: Iterable[Callable[[], T]], workers: int = WORKERS) -> Generator[
     """The results of jobs in order; at most two per worker are finished or under way before they are asked for."""
     pending: deque[Callable[[], T]] = deque()
     with one_thread_per_operation() as limit, ThreadPoolExecutor(workers, initializer=limit) as pool:
-        _keep_freed_memory()
+        keep_freed_memory()
         try:
             for job in jobs:
                 pending.append(job if isinstance(job, InTurn) else pool.submit(job).result)
@@ -71,7 +71,7 @@ def one_thread_per_operation() -> Iterator[Callable[[], None]]:
         torch.set_num_threads(before)
 
 
-def _keep_freed_memory() -> None:
+def keep_freed_memory() -> None:
     """Have the process keep the memory of blocks for the next ones.
 
     The GNU library maps what is larger than a threshold anew each time, and the system then clears every page: half
