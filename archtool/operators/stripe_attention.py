@@ -126,7 +126,7 @@ class StripeAttention(Operator):
 
         sides = padded(grid, stripe)
         q, k, v = (cut(rolled(y.unflatten(1, tuple(grid)), sides, 0), stripe) for y in qkv)
-        split = (y.unflatten(-1, (heads, -1)).transpose(1, 2) for y in (q, k, v))
-        mixed = F.scaled_dot_product_attention(*split, scale=self.scale).transpose(1, 2).flatten(2)
+        q, k, y = (y.unflatten(-1, (heads, -1)).transpose(1, 2) for y in (q, k, v))
+        mixed = F.scaled_dot_product_attention(q, k, y, scale=self.scale).transpose(1, 2).flatten(2)
         local = mixed + to_tokens(conv(to_image(v, stripe))) if conv else mixed
         return joined(local, sides, stripe)[:, : grid[0], : grid[1]].flatten(1, 2)
