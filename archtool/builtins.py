@@ -68,6 +68,7 @@ OPERATORS: Table = {
     "down.conv": ("archtool.operators.down_conv:DownConv", "strided convolution between stages"),
     "down.residual": ("archtool.operators.residual_reduction:ResidualReduction", "strided convolution and skip"),
     "mix.conv.modulate": ("archtool.operators.modulation:Modulation", "values times a context of several kernels"),
+    "mix.conv.gated": ("archtool.operators.gated_conv:GatedConv", "products of ever wider convolved contexts"),
     "mix.attn.group": ("archtool.operators.group_attention:GroupAttention", "attention inside groups of tokens"),
     "mix.attn.offset": (
         "archtool.operators.offset_attention:OffsetAttention",
