@@ -55,6 +55,7 @@ class Model(nn.Module):
         self.architecture = architecture
         self.plan = plan or EncodingPlan()
         self.sites = {place.key: place.site for place in architecture.places}
+        self._graph: Graph | None = None
         for place in architecture.places:
             block = self._modules.setdefault(place.block.owner, nn.Module())
             assert block is not None
@@ -96,7 +97,9 @@ class Model(nn.Module):
     def forward(self, *, state: State | None = None, **inputs: Tensor) -> dict[str, Tensor]:
         """Run the graph; see the class docstring."""
         arch = self.architecture
-        ctx = Context(Graph(arch.blocks, arch.inputs, self.sites), inputs, state)
+        if self._graph is None or self._graph.blocks is not arch.blocks:
+            self._graph = Graph(arch.blocks, arch.inputs, self.sites, [block for _, block in arch.outputs])
+        ctx = Context(self._graph, inputs, state)
         left = walk(ctx, lambda block, layer: self.get_submodule(f"{block.owner}.{layer.name}"))
         if state is not None:
             state["length"] = ctx.past + inputs[arch.inputs[-1]].shape[1]
@@ -104,9 +107,10 @@ class Model(nn.Module):
 
 
 def walk(ctx: Context, module: Callable[[Any, Any], Any]) -> dict[str, Any]:
-    """Run a graph's blocks in order; ``module`` gives the parts of a layer. Returns what leaves each block.
+    """Run a graph's blocks in order; ``module`` gives the parts of a layer. Returns what leaves the graph's outputs.
 
-    With a state, blocks on another input than the one that generation steps along run only once.
+    What nothing reads any more is let go, so that its memory serves the blocks after it. With a state, blocks on
+    another input than the one that generation steps along run only once.
     """
     graph = ctx.graph
     left: dict[str, Any] = {name: ctx.inputs.get(name) for name in graph.inputs}
@@ -118,6 +122,9 @@ def walk(ctx: Context, module: Callable[[Any, Any], Any]) -> dict[str, Any]:
             left[block.name] = _run_block(block, streams[0] if len(streams) == 1 else streams, left, ctx, module)
         if kept is not None:
             left[block.name] = kept.setdefault(block.name, left.get(block.name))
+        streams = ()
+        for name in graph.done.get(block.name, ()):
+            left.pop(name, None)
     return left
 
 

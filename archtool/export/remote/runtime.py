@@ -263,8 +263,10 @@ class Network:
         named = {
             f"{block.name}.{layer.name}": f"{block.owner}.{layer.name}" for block in blocks for layer in block.layers
         }
-        self.graph = Graph(blocks, spec["inputs"], {key: Site(place, spec["sizes"]) for key, place in named.items()})
+        sites = {key: Site(place, spec["sizes"]) for key, place in named.items()}
         self.outputs = [tuple(pair) for pair in spec["outputs"]]
+        kept = [block for _, block in self.outputs]
+        self.graph = Graph(blocks, spec["inputs"], sites, [*kept, spec.get("memory", "")])
         self.cache_index = {name: i for i, name in enumerate(n for n in named if n in spec["cached"])}
         self.learned_positions = bool(spec["learned_positions"])
 
