@@ -41,7 +41,8 @@ class Graph:
         """What enters each layer for inputs of these shapes (of one sample); found again for the same shapes."""
         import torch
 
-        if torch.compiler.is_compiling() or torch.compiler.is_exporting() or torch.jit.is_tracing():
+        traced = any(type(n) is not int for shape in shapes.values() for n in shape)
+        if traced or torch.compiler.is_compiling() or torch.compiler.is_exporting():
             return self._found(shapes)
         if self._flows[0] != shapes:
             self._flows = dict(shapes), self._found(shapes)
