@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from train_models import same_bits, settings, tensors, text_data, tiny_llama
+from train_models import Stop, same_bits, settings, tensors, text_data, tiny_llama
 
 from archtool.config.preset import build_model
 from archtool.errors import InputError, UsageError
@@ -134,6 +134,33 @@ def test_another_family_teaches_by_logits_and_hidden_states():
     assert student.architecture.family != parent.architecture.family
     with pytest.raises(InputError, match="attention with queries"):
         terms_of({"attention": 1.0}, data.task, student.architecture, lesson(parent), LossSettings())
+
+
+def test_an_interrupted_run_with_a_projector_ends_alike(tmp_path):
+    data, student = text_data(tmp_path), tiny_llama()
+
+    def learned(**more):
+        weights = {"task": 0.5, "kl": 1.0, "hidden": 1.0, "attention": 0.5}
+        settled = LossSettings(layers="even")
+        terms = terms_of(weights, "lm", student.architecture, lesson(tiny_llama(seed=1)), settled)
+        return train(student, data, settings(optimizer="muon", accumulate=2), terms=terms, **more)
+
+    class Broken(Exception):
+        pass
+
+    def broken():
+        raise Broken
+
+    whole, first = learned()
+    with pytest.raises(Broken):
+        learned(work=tmp_path, progress=Stop(6, broken))
+    state = torch.load(tmp_path / "train-state.pt", weights_only=True)
+    assert sorted(state["modules"]["objective"]) == [
+        f"hidden.{i}.{part}" for i in (0, 1) for part in ("bias", "weight")
+    ]
+    resumed, second = learned(work=tmp_path)
+    assert second.resumed_at == 4 and same_bits(whole, resumed) and first.curve == second.curve
+    assert set(resumed.weights) == set(student.weights)  # the projectors are not part of the model
 
 
 def test_the_same_bits_again_and_another_teacher_is_another_run(tmp_path):
