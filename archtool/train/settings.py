@@ -5,7 +5,7 @@ from typing import Any, Literal, get_args
 
 from archtool.errors import UsageError
 
-Shape = Literal["cosine", "linear", "constant"]
+Shape = Literal["cosine", "linear", "constant", "wsd"]
 Precision = Literal["fp32", "bf16"]
 OptimizerName = Literal["adamw", "muon", "sgd"]
 
