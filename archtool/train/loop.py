@@ -24,6 +24,7 @@ from archtool.train.draws import example_seeds
 from archtool.train.feed import Feed
 from archtool.train.history import History
 from archtool.train.objectives.base import Objective
+from archtool.train.objectives.passes import Pass, Several, passes_of
 from archtool.train.optimizer import optimizers, set_rates
 from archtool.train.schedule import lr_factor, run_progress
 from archtool.train.settings import TrainSettings
@@ -52,6 +53,7 @@ class TrainResult:
         processes: over how many the batches were spread.
         best_step: after which the weights were taken: the last, or the best on held-out examples.
         validation: (step, value) on held-out examples.
+        passes: what an objective of several passes says of them; None for any other.
     """
 
     steps: int
@@ -62,11 +64,12 @@ class TrainResult:
     processes: int
     best_step: int = 0
     validation: tuple[tuple[int, float], ...] = ()
+    passes: Mapping[str, Any] | None = None
 
 
 def fit(
     module: nn.Module,
-    objective: Objective,
+    objective: Objective | Several,
     data: Data,
     settings: TrainSettings,
     *,
@@ -108,7 +111,7 @@ class _Loop:
     def __init__(
         self,
         module: nn.Module,
-        objective: Objective,
+        objective: Objective | Several,
         data: Data,
         settings: TrainSettings,
         work: Path | None,
@@ -134,6 +137,7 @@ class _Loop:
         made = optimizers(self.modules, settings)
         self.optimizers = {name: self.accelerator.prepare(optimizer) for name, optimizer in made.items()}
         self.history = History(work if self.accelerator.is_main_process else None)
+        self.lines: list[Mapping[str, Any]] = []
         self.step, self.elapsed_s = 0, 0.0
 
     def run(self, progress: Progress, label: str, threads: int) -> TrainResult:
@@ -150,7 +154,9 @@ class _Loop:
         curve, loss = tuple(self.history.curve()), self.history.recent()
         measured = () if self.validation is None else tuple(self.validation.values)
         best = self.validation.best_step if self.validation is not None else self.step
-        return TrainResult(self.step, resumed_at, loss, curve, threads, self.accelerator.num_processes, best, measured)
+        summary = self.objective.summary(self.history.lines()) if isinstance(self.objective, Several) else None
+        processes = self.accelerator.num_processes
+        return TrainResult(self.step, resumed_at, loss, curve, threads, processes, best, measured, summary)
 
     def _keep_best(self) -> None:
         if self.validation is not None:
@@ -165,7 +171,8 @@ class _Loop:
             self.elapsed_s = resumed_s + time.monotonic() - begun
             if limit_s is not None:
                 self.elapsed_s = self._agreed(self.elapsed_s)  # rates follow from it
-            self.history.append(self.step, losses)
+            self.history.append(self.step, losses, self.lines)
+            self.lines = []
             said = f"loss {losses['loss']:.4f}{self._validated()}"
             phase.advance(1 if self.settings.steps is not None else self.elapsed_s - before_s, said)
             if self._due(saved_step, saved_at):
@@ -227,10 +234,21 @@ class _Loop:
         batch = self.augment(batch, self.seeds(batch), self.feed)
         half = torch.autocast(self.device.type, torch.bfloat16, enabled=settings.precision == "bf16")
         with seeded(self.device, mixed_seed(settings.seed, number, self.accelerator.process_index)):
+            return self._passes(passes_of(self.objective, self.modules["model"], batch, generator), half)
+
+    def _passes(self, passes: Iterator[Pass], half: torch.autocast) -> dict[str, float]:
+        """Differentiate one pass after the other; returns the sums of their losses."""
+        totals: dict[str, float] = {}
+        while True:
             with half:
-                losses: Mapping[str, Tensor] = self.objective(self.modules["model"], batch, generator)
-            self.accelerator.backward(losses["loss"] / settings.accumulate)
-        return {name: self._mean(value.detach()) for name, value in losses.items()}
+                made = next(passes, None)
+            if made is None:
+                return totals
+            self.accelerator.backward(made.losses["loss"] / self.settings.accumulate)
+            for name, value in made.losses.items():
+                totals[name] = totals.get(name, 0.0) + self._mean(value.detach())
+            if made.line is not None:
+                self.lines.append(made.line)
 
     def _mean(self, value: Tensor) -> float:
         """The mean over processes."""
@@ -269,7 +287,8 @@ class _Loop:
 
     def _check(self, value: float, what: str) -> None:
         if not math.isfinite(value):
-            before = f"; the loss before was {self.history.rows[-1]['loss']:.4g}" if self.history.rows else ""
+            last = self.history.curve()[-1:]
+            before = f"; the loss before was {last[0][1]:.4g}" if last else ""
             raise InputError(
                 f"the {what} is {value} in training step {self.step + 1}{before}",
                 "use a lower learning rate or clip, or look for damaged weights and data",

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from archtool.data.batches import Batches
 from archtool.data.dataset import Data
 from archtool.errors import InputError
+from archtool.train.objectives.passes import passes_of
 from archtool.train.settings import TrainSettings
 
 if TYPE_CHECKING:
@@ -117,6 +118,6 @@ def objective_loss(module: "nn.Module", objective: Any, data: Data, batch_size: 
             positions = np.arange(begin, min(begin + batch_size, len(data)))
             batch = Batches(data, batch_size, device=device).batch(positions)
             batch = replace(batch, passes=torch.zeros(len(positions), dtype=torch.long))
-            losses = objective(module, batch, torch.Generator().manual_seed(0))
-            total += float(losses["loss"]) * len(positions)
+            passes = passes_of(objective, module, batch, torch.Generator().manual_seed(0))
+            total += sum(float(made.losses["loss"]) for made in passes) * len(positions)
     return total / len(data)

@@ -54,13 +54,13 @@ def test_sub_networks_show_their_own_widths(vit):
 
 
 def test_each_call_of_shared_tensors_has_its_own_place():
+    from dataclasses import replace
+
     from archtool.export.reference import reference_inputs
     from archtool.ir.architecture import Layer
     from archtool.model.build import build
     from archtool.operators.mlp import Mlp
     from archtool.operators.samples import on_image
-
-    from dataclasses import replace
 
     arch = on_image([(Layer("ffn", Mlp()), {"hidden": 6})], [(Layer("ffn", Mlp()), {"hidden": 6})])
     blocks = tuple(replace(b, share="b0") if b.name == "b1" else b for b in arch.blocks)

@@ -42,6 +42,8 @@ class Recover(Step[RecoverOptions]):
         """Distil and return the recovered checkpoint."""
         if state.parent is None:
             raise UsageError("recover needs the parent that was changed", "put it after the step that changes")
+        if state.checkpoint.nesting is not None:
+            context.log("recover: trains the whole model; its nested submodels are not trained along")
         data = step_data(context, state, options.split)
         checkpoint, result = train_step(options, state, data, context, self.name, state.parent)
         return trained_state(replace(state, checkpoint=checkpoint), result, self.name, context)

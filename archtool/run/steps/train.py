@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 from archtool.run.step import Context, Estimate, State, Step
+from archtool.run.steps.nested import NestedOptions, nested_training
 from archtool.run.steps.training import (
     TrainingOptions,
     step_data,
@@ -12,7 +13,7 @@ from archtool.run.steps.training import (
 )
 
 
-class TrainOptions(TrainingOptions):
+class TrainOptions(TrainingOptions, NestedOptions):
     """Options of ``train``."""
 
 
@@ -24,7 +25,7 @@ class Train(Step[TrainOptions]):
     summary = "Train a model: from a checkpoint, or from scratch in a recipe with model: {build: NAME}."
     examples = (
         "archtool train my-vit/ --data sklearn:digits --steps 500 --lr 2e-3 --out runs/digits",
-        "archtool train small/ --teacher large/ --data images/ --steps 2000 --optimizer muon",
+        "archtool train my-llama/ --data corpus.txt --steps 2000 --optimizer muon --nested ffn,heads --teacher large/",
     )
     distributed = True
     shared = ("task", "data", "columns", "threads", "device", "require")
@@ -32,7 +33,9 @@ class Train(Step[TrainOptions]):
     def run(self, state: State, options: TrainOptions, context: Context) -> State:
         """Train and return the trained checkpoint; the loss curve is in the records."""
         data = step_data(context, state, options.split)
-        checkpoint, result = train_step(options, state, data, context, self.name)
+        nested, sampling = nested_training(state.checkpoint, options, context)
+        ready = replace(state, checkpoint=nested)
+        checkpoint, result = train_step(options, ready, data, context, self.name, sampling=sampling)
         return trained_state(replace(state, checkpoint=checkpoint, parent=checkpoint), result, self.name, context)
 
     def estimate(self, state: State, options: TrainOptions) -> Estimate:

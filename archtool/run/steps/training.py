@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from archtool.train.augment import Augment
     from archtool.train.loop import TrainResult
     from archtool.train.losses import Lesson
+    from archtool.train.sampling import Sampling
 
 
 def _losses(weights: dict[str, float]) -> dict[str, float]:
@@ -117,9 +118,15 @@ def weights_of(options: TrainingOptions, taught: bool) -> Mapping[str, float]:
 
 
 def train_step(
-    options: TrainingOptions, state: State, data: Data, context: Context, label: str, parent: Checkpoint | None = None
-) -> tuple[Checkpoint, TrainResult]:
-    """Train the state's model as the options say; ``parent`` teaches where they name no teacher."""
+    options: TrainingOptions, state: State, data: Data, context: Context, label: str,
+    parent: Checkpoint | None = None, sampling: Sampling | None = None,
+) -> tuple[Checkpoint, TrainResult]:  # fmt: skip
+    """Train the state's model as the options say.
+
+    Args:
+        parent: who teaches where the options name no teacher.
+        sampling: which submodels of a nested model are trained.
+    """
     from archtool.train.run import train
 
     lesson = lesson_of(options, data, context, parent)
@@ -127,7 +134,7 @@ def train_step(
     weights, ours = weights_of(options, lesson is not None), state.checkpoint.architecture
     return train(
         state.checkpoint, data, settings_of(options, context.seed),
-        terms=terms_of(weights, data.task, ours, lesson, settings),
+        terms=terms_of(weights, data.task, ours, lesson, settings), sampling=sampling,
         seeds=lesson.store.seeds if lesson is not None and lesson.store is not None else None,
         work=context.work, augment=augment_of(options), device=context.device, threads=context.threads,
         progress=context.progress, label=label,
@@ -163,7 +170,9 @@ def trained_state(after: State, result: TrainResult, name: str, context: Context
     if result.resumed_at:
         context.log(f"{name}: continued after step {result.resumed_at}")
     context.detail(f"{name}: {result.steps} steps, {result.threads} threads, {result.processes} processes")
-    record = {key: value for key, value in asdict(result).items() if key != "resumed_at"}
+    record = {key: value for key, value in asdict(result).items() if key != "resumed_at" and value is not None}
+    for level, loss in ((result.passes or {}).get("nested") or {}).get("level_losses", {}).items():
+        context.log(f"{name}: level {level}: mean loss {loss:.4g}")
     assessed = assess(after, context, **{name: record})
     return replace(assessed, metrics={**assessed.metrics, f"{name}_loss": result.loss})
 

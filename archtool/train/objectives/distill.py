@@ -40,14 +40,20 @@ class Distillation:
 
     def __call__(self, outputs: "Mapping[str, Tensor]", batch: Batch) -> "Tensor":
         """The mean distance to the parent's outputs on this batch."""
-        import torch
+        return distance(outputs, teacher_of(self.parent).outputs(batch), batch, self.temperature)
 
-        wanted = teacher_of(self.parent).outputs(batch)
-        if "logits" in outputs and "logits" in wanted:
-            return logits_kl(outputs, wanted, batch, self.temperature)
-        if "forecast" in outputs and "forecast" in wanted:
-            return torch.nn.functional.mse_loss(outputs["forecast"].float(), wanted["forecast"].float())
-        return embedding_distance(outputs, wanted, batch)
+
+def distance(
+    ours: "Mapping[str, Tensor]", theirs: "Mapping[str, Tensor]", batch: Batch, temperature: float
+) -> "Tensor":
+    """How far one model's outputs are from another's; see the top of this file for what is compared."""
+    import torch
+
+    if "logits" in ours and "logits" in theirs:
+        return logits_kl(ours, theirs, batch, temperature)
+    if "forecast" in ours and "forecast" in theirs:
+        return torch.nn.functional.mse_loss(ours["forecast"].float(), theirs["forecast"].float())
+    return embedding_distance(ours, theirs, batch)
 
 
 def embedding_distance(ours: "Mapping[str, Tensor]", theirs: "Mapping[str, Tensor]", batch: Batch) -> "Tensor":
