@@ -201,6 +201,12 @@ CLAIMS += tuple(
 )
 
 
+TRAIN_RESUME = Command("train_resume.py", 0.1, quick=True)
+CLAIMS += (
+    Claim("nested.6.distinct_hashes", TRAIN_RESUME, "killed at random steps, resumed: one hash", "==", 1),
+    Claim("nested.6.loss_difference_sgd", TRAIN_RESUME, "SGD in two processes: losses within 1e-4 of one", "<=", 1e-4),
+    Claim("nested.6.loss_difference_adamw", TRAIN_RESUME, "AdamW in two processes: within 1e-3 of one", "<=", 1e-3),
+)  # fmt: skip
 NESTED_QUALITY = Command("nested_quality.py", 1.5, quick=True)
 NEAR_TWIN = {
     "fashion": ("at most 0.5 points below a twin trained alone", 0.5),

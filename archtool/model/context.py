@@ -7,6 +7,7 @@ of tokens already seen; ``"kept"``, what left the blocks that run only once (an 
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
+from copy import copy
 from typing import TYPE_CHECKING, Any
 
 from archtool.ir.architecture import entries, flows, roots
@@ -73,6 +74,12 @@ class Context:
         self.reads: tuple[str, ...] = ()
         self.root = graph.inputs[0]
         self._memo: dict[Hashable, Any] = {}
+
+    def copied(self) -> Context:
+        """A pass as it is now: what is computed later in one of the two stays unknown to the other."""
+        other = copy(self)
+        other._memo = dict(self._memo)
+        return other
 
     @property
     def past(self) -> int:
