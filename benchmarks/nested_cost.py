@@ -17,7 +17,7 @@ from common import arguments, emit
 
 KINDS = ("ffn", "heads", "width")
 FRACTIONS = (0.25, 0.5, 0.75, 1.0)
-ROUNDS, WARM, SWITCHES = 9, 1, 200
+ROUNDS, WARM, SWITCHES = 6, 1, 200
 BLOCKS = 12
 
 
