@@ -106,4 +106,5 @@ def split(batch: Batch, parts: int) -> Iterator[Batch]:
     for i in range(parts):
         rows = slice(i * count // parts, (i + 1) * count // parts)
         inputs, targets = ({k: v[rows] for k, v in side.items()} for side in (batch.inputs, batch.targets))
-        yield replace(batch, inputs=inputs, targets=targets, positions=batch.positions[rows])
+        passes = None if batch.passes is None else batch.passes[rows]
+        yield replace(batch, inputs=inputs, targets=targets, positions=batch.positions[rows], passes=passes)
