@@ -52,7 +52,7 @@ def ahead(jobs: Iterable[Callable[[], T]], workers: int = WORKERS, *, tensors: b
         one_thread_per_operation() if tensors else nullcontext(None) as limit,
         ThreadPoolExecutor(workers, initializer=limit) as pool,
     ):
-        _keep_freed_memory()
+        keep_freed_memory()
         try:
             for job in jobs:
                 pending.append(job if isinstance(job, InTurn) else pool.submit(job).result)
@@ -77,7 +77,7 @@ def one_thread_per_operation() -> Iterator[Callable[[], None]]:
         torch.set_num_threads(before)
 
 
-def _keep_freed_memory() -> None:
+def keep_freed_memory() -> None:
     """Have the process keep the memory of blocks for the next ones.
 
     The GNU library maps what is larger than a threshold anew each time, and the system then clears every page: half
