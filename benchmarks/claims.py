@@ -239,6 +239,36 @@ CLAIMS += tuple(
 )  # fmt: skip
 
 
+EXTRACT = Command("nested_extract.py", 0.6, quick=True)
+EXTRACT_LARGE = Command("nested_extract_large.py", 0.1, quick=True)
+NESTED_TASKS = ("fashion", "shakespeare")
+CLAIMS += tuple(
+    claim for task in NESTED_TASKS for claim in (
+        Claim(f"nested.2.{task}.exact_share", EXTRACT, f"{task}: the optimum of 1,024 for ≥ 75 % of 24 budgets", ">=",
+              0.75),
+        Claim(f"nested.2.{task}.mean_regret_pct", EXTRACT, f"{task}: mean regret ≤ 0.5 % of the loss range", "<=", 0.5),
+        Claim(f"nested.2.{task}.evaluations_share", EXTRACT, f"{task}: ≤ 5 % of brute force for all budgets", "<=",
+              0.05),
+        *(Claim(f"nested.2.{task}.{name}_regret_pct", EXTRACT, f"{task}: mean regret of {name} choice", "reported")
+          for name in ("matformer", "uniform", "random")),
+        Claim(f"nested.3.{task}.views_max_rel_diff", EXTRACT, f"{task}: extracted equals views: ≤ 1e-6", "<=", 1e-6),
+        Claim(f"nested.3.{task}.masked_max_rel_diff", EXTRACT, f"{task}: and the masked parent: ≤ 1e-5", "<=", 1e-5),
+        Claim(f"nested.3.{task}.fresh_max_rel_diff", EXTRACT, f"{task}: reloaded in a fresh process: ≤ 1e-6", "<=",
+              1e-6),
+        Claim(f"nested.3.{task}.bytes_off", EXTRACT, f"{task}: its file has its own bytes and no others", "==", 0),
+        Claim(f"nested.3.{task}.twin_kl_over_extracted", EXTRACT, f"{task}: nearer the parent than a twin (KL)", ">=",
+              1),
+        Claim(f"nested.3.{task}.top1_gain", EXTRACT, f"{task}: and in equal answers", ">=", 0),
+    )
+)  # fmt: skip
+CLAIMS += (
+    Claim("nested.4.extract_time_over_copy", EXTRACT_LARGE,
+          "a third of 4 GB cut in ≤ 1.5 times the time of copying it, started", "<=", 1.5),
+    Claim("nested.4.command_time_over_copy", EXTRACT_LARGE, "the same, the whole command with its start", "reported"),
+    Claim("nested.4.peak_gb", EXTRACT_LARGE, "peak memory under 1 GB", "<", 1),
+)  # fmt: skip
+
+
 def commands() -> tuple[Command, ...]:
     """Every command once, in the order of its first claim."""
     return tuple(dict.fromkeys(claim.command for claim in CLAIMS))
