@@ -63,6 +63,7 @@ class Model(nn.Module):
         self.plan = plan or EncodingPlan()
         self.recompute = False
         self.sites = {place.key: place.site for place in architecture.places}
+        self._graph: Graph | None = None
         for place in architecture.places:
             block = self._modules.setdefault(place.block.owner, nn.Module())
             assert block is not None
@@ -104,7 +105,9 @@ class Model(nn.Module):
     def forward(self, *, state: State | None = None, **inputs: Tensor) -> dict[str, Tensor]:
         """Run the graph; see the class docstring."""
         arch = self.architecture
-        ctx = Context(Graph(arch.blocks, arch.inputs, self.sites), inputs, state)
+        if self._graph is None or self._graph.blocks is not arch.blocks:
+            self._graph = Graph(arch.blocks, arch.inputs, self.sites, [block for _, block in arch.outputs])
+        ctx = Context(self._graph, inputs, state)
         run = partial(recomputed, self, run_block) if self.recompute else run_block
         left = walk(ctx, lambda block, layer: self.get_submodule(f"{block.owner}.{layer.name}"), run)
         if state is not None:
@@ -113,10 +116,10 @@ class Model(nn.Module):
 
 
 def walk(ctx: Context, module: Callable[[Any, Any], Any], run: Callable[..., Any] | None = None) -> dict[str, Any]:
-    """Run a graph's blocks in order; ``module`` gives what runs a layer. Returns what leaves each block.
+    """Run a graph's blocks in order; ``module`` gives what runs a layer. Returns what leaves the graph's outputs.
 
-    ``run`` is how a block is run (None: `run_block`). With a state, blocks on another input than the one that
-    generation steps along run only once.
+    ``run`` is how a block is run (None: `run_block`). What nothing reads any more is let go, so that its memory serves
+    the blocks after it. With a state, blocks on another input than the one that generation steps along run only once.
     """
     graph = ctx.graph
     left: dict[str, Any] = {name: ctx.inputs.get(name) for name in graph.inputs}
@@ -125,10 +128,13 @@ def walk(ctx: Context, module: Callable[[Any, Any], Any], run: Callable[..., Any
         if kept is None or block.name not in kept:
             ctx.root = graph.roots[block.name]
             streams = tuple(left[name] for name in names)
-            x = streams[0] if len(streams) == 1 else streams
-            left[block.name] = (run or run_block)(block, x, left, ctx, module)
+            entering = streams[0] if len(streams) == 1 else streams
+            left[block.name] = (run or run_block)(block, entering, left, ctx, module)
         if kept is not None:
             left[block.name] = kept.setdefault(block.name, left.get(block.name))
+        streams = entering = ()
+        for name in graph.done.get(block.name, ()):
+            left.pop(name, None)
     return left
 
 

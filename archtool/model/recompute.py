@@ -13,6 +13,8 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.utils.checkpoint import checkpoint
 
+from archtool.model.context import beside
+
 if TYPE_CHECKING:
     from archtool.ir.architecture import Block
     from archtool.model.context import Context
@@ -35,21 +37,22 @@ def recomputed(
 ) -> Any:
     """``run(block, x, left, ctx, module)``, which runs once more in the backward pass.
 
-    Then the block has the tensors that it has now (views of a sub-network), reads what the pass had noted before it,
-    and updates copies of its running statistics, so that these move once.
+    Then the block has the tensors that it has now (views of a sub-network), reads the streams that it read and what the
+    pass had noted before it, and updates copies of its running statistics, so that these move once.
     """
     if not torch.is_grad_enabled():
         return run(block, x, left, ctx, module)
     before, inner = ctx.copied(), model.get_submodule(block.owner)
+    read = {name: left[name] for name in beside(block)}
     tensors, buffers = (dict(named(remove_duplicate=False)) for named in (inner.named_parameters, inner.named_buffers))
     first = [True]
 
     def once(entering: Any) -> Any:
         if first[0]:
             first[0] = False
-            return run(block, entering, left, ctx, module)
+            return run(block, entering, read, ctx, module)
         held = {**tensors, **{name: buffer.clone() for name, buffer in buffers.items()}}
-        return _with(inner, held, lambda: run(block, entering, left, before.copied(), module))
+        return _with(inner, held, lambda: run(block, entering, read, before.copied(), module))
 
     return checkpoint(once, x, use_reentrant=False)
 
