@@ -223,6 +223,13 @@ def test_submodels_learn_from_a_teacher_by_every_loss_and_resume(tmp_path):
     assert second.resumed_at == 6 and same_bits(whole, resumed) and second.passes == record.passes
 
 
+def test_recomputed_activations_give_the_same_bits(tmp_path):
+    data, checkpoint = text_data(tmp_path), nested_llama()
+    kept, _ = train(checkpoint, data, settings(), sampling=Sampling("all"))
+    again, _ = train(checkpoint, data, settings(checkpointing=True), sampling=Sampling("all"))
+    assert same_bits(kept, again)
+
+
 def test_a_run_is_not_continued_with_another_rule_or_nesting(tmp_path):
     data, checkpoint = text_data(tmp_path), nested_llama(("ffn",))
     with pytest.raises(Broken):
