@@ -28,5 +28,12 @@ def split_items(value: Any) -> Any:
     return [item for part in value for item in split_items(part)] if isinstance(value, (list, tuple)) else [value]
 
 
+def _as_list(value: Any) -> Any:
+    return [value] if isinstance(value, str) else value
+
+
+Texts = Annotated[tuple[str, ...], BeforeValidator(_as_list)]
+"""Texts given one by one, as they are."""
+
 Names = Annotated[tuple[str, ...], BeforeValidator(split_items)]
 """Words, separated by commas or given one by one."""

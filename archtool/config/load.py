@@ -4,7 +4,7 @@ Each step's options are checked against the step's own class, which the registry
 Relative paths are taken from the recipe's folder first, then from the current one.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -106,13 +106,39 @@ def _with_paths(recipe: Recipe, folder: Path) -> Recipe:
             key: find(value, folder) if key in DATA_PATHS and isinstance(value, str) else value
             for key, value in recipe.data.items()
         }
+    changes["steps"] = tuple(_step_paths(step, folder) for step in recipe.steps)
     return recipe.model_copy(update=changes)
 
 
+def _step_paths(step: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    (verb, options), found = next(iter(step.items())), dict[str, Any]()
+    for name in file_options(verb):
+        given = options[name]
+        words = [find(word, folder) for word in ([given] if isinstance(given, str) else given or ())]
+        found[name] = words[0] if isinstance(given, str) else words if given is not None else None
+    return {verb: {**options, **found}}
+
+
+def file_options(verb: str) -> tuple[str, ...]:
+    """The options of a step that name files."""
+    fields = load("steps", verb).Options.model_fields
+    return tuple(n for n, info in fields.items() if isinstance(e := info.json_schema_extra, dict) and e.get("files"))
+
+
 def find(text: str, folder: Path) -> str:
-    """An absolute path if ``text`` exists beside the recipe or here; otherwise ``text`` itself."""
+    """An absolute path if ``text`` exists beside the recipe or here; otherwise ``text`` itself.
+
+    Of ``FILE.py:NAME`` the file is meant.
+    """
+    file, name = split_name(text)
     for base in (folder, Path()):
-        candidate = base / Path(text).expanduser()
+        candidate = base / Path(file).expanduser()
         if candidate.exists():
-            return str(candidate.resolve())
+            return str(candidate.resolve()) + name
     return text
+
+
+def split_name(text: str) -> tuple[str, str]:
+    """``FILE.py`` and ``:NAME`` of ``FILE.py:NAME``; other texts whole."""
+    file, colon, name = text.rpartition(":")
+    return (file, colon + name) if file.endswith(".py") and name.isidentifier() else (text, "")

@@ -154,6 +154,9 @@ def _budgets(records: Mapping[str, Any]) -> Iterator[BudgetCheck]:
 def _layers(parent: Mapping[str, Any], child: Mapping[str, Any], scores: Mapping[str, float]) -> Iterator[LayerRow]:
     """Kept and original size of every narrowed structure; blocks that are gone have kept 0."""
     for axis, original in parent.get("sizes", {}).items():
+        if axis.endswith("vocab") and child["sizes"].get(axis, original) < original:
+            kept = child["sizes"][axis]
+            yield LayerRow(block="embed", structure="vocabulary", kept=kept, original=original, score=scores.get(axis))
         block, _, rest = axis.partition(".")
         local = rest.rpartition(".")[2]
         if local in STRUCTURES and original > 1 and block.startswith("b"):

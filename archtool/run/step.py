@@ -37,8 +37,9 @@ class NoOptions(StepOptions):
 
 
 def option(
-    default: Any = ..., help: str = "", *, panel: Panel = "Method", flags: tuple[str, ...] = (), **limits: Any
-) -> Any:
+    default: Any = ..., help: str = "", *, panel: Panel = "Method", flags: tuple[str, ...] = (), files: bool = False,
+    **limits: Any,
+) -> Any:  # fmt: skip
     """A field of a step's options, with what the command line shows for it.
 
     Args:
@@ -46,9 +47,10 @@ def option(
         help: one sentence.
         panel: the help panel it stands in.
         flags: other spellings than ``--field-name``, such as ``("--keep", "-k")``.
+        files: its words name files: found beside the recipe too, and their contents are part of the run's identity.
         limits: pydantic's own (``gt``, ``le``, ``pattern``, ...).
     """
-    shown: dict[str, Any] = {"panel": panel, "flags": list(flags)}
+    shown: dict[str, Any] = {"panel": panel, "flags": list(flags), "files": files}
     return Field(default, description=help, json_schema_extra=shown, **limits)
 
 

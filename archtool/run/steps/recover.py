@@ -40,12 +40,15 @@ class Recover(Step[RecoverOptions]):
 
     def run(self, state: State, options: RecoverOptions, context: Context) -> State:
         """Distil and return the recovered checkpoint."""
+        from archtool.run.assess import same_tokens
         from archtool.train.augment import Augment
         from archtool.train.objectives.base import Term, task_loss
         from archtool.train.run import distillation, train
 
         if state.parent is None:
             raise UsageError("recover needs the parent that was changed", "put it after the step that changes")
+        if not same_tokens(state.parent, state.checkpoint):
+            raise UsageError("recover cannot compare with a parent that reads other tokens", "Recover, then trim.")
         data = step_data(context, state, options.split)
         terms = [distillation(state.parent, context.device, options.temperature)]
         if options.task_weight:
