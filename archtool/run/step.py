@@ -153,6 +153,7 @@ class Step(Generic[OptionsT]):
         examples: two complete command lines for the help.
         writes: whether it makes a new model (False for ``eval``, ``bench``, ...).
         needs_model: whether a model must come from the recipe or an earlier step.
+        modules: whether it takes a module of a user's Python file (``FILE.py:FUNCTION``) as model.
         shared: which of the recipe's own fields this verb takes as flags.
     """
 
@@ -162,6 +163,7 @@ class Step(Generic[OptionsT]):
     examples: ClassVar[tuple[str, str]]
     writes: ClassVar[bool] = True
     needs_model: ClassVar[bool] = True
+    modules: ClassVar[bool] = False
     shared: ClassVar[tuple[Shared, ...]] = ()
 
     def run(self, state: State, options: OptionsT, context: Context) -> State:
