@@ -129,6 +129,7 @@ CONSTRUCTS: Table = {
 STEPS: Table = {
     "train": ("archtool.run.steps.train:Train", "Train a model on data with the loss of its task."),
     "recover": ("archtool.run.steps.recover:Recover", "Distil the parent into the current model."),
+    "teach": ("archtool.run.steps.teach:Teach", "Store a teacher's logits on augmented data."),
     "export": ("archtool.run.steps.export:Export", "Write a model so that other programs load it."),
     "eval": ("archtool.run.steps.evaluate:Eval", "Measure a model's quality on data."),
     "prune": ("archtool.run.steps.prune:Prune", "Make a checkpoint structurally smaller."),

@@ -210,6 +210,23 @@ CLAIMS += (
 )  # fmt: skip
 
 
+NESTED_QUALITY = Command("nested_quality.py", 1.5, quick=True)
+NEAR_TWIN = {
+    "fashion": ("at most 0.5 points below a twin trained alone", 0.5),
+    "shakespeare": ("loss at most 1.5 % above a twin trained alone", 1.5),
+}
+CLAIMS += tuple(
+    claim for task, (goal, most) in NEAR_TWIN.items() for claim in (
+        *(
+            Claim(f"nested.1.{task}.level{level}", NESTED_QUALITY, f"{task}, ffn × {share}: {goal}", "<=", most)
+            for level, share in enumerate(("1/8", "1/4", "1/2", "1"))
+        ),
+        Claim(f"nested.1.{task}.mixed", NESTED_QUALITY,
+              f"{task}: mixed widths on or above the line through the uniform ones (points or % below it)", "<=", 0.0),
+    )
+)  # fmt: skip
+
+
 def commands() -> tuple[Command, ...]:
     """Every command once, in the order of its first claim."""
     return tuple(dict.fromkeys(claim.command for claim in CLAIMS))

@@ -17,6 +17,14 @@ def _budget(text: str) -> str:
     return text
 
 
+class _Input:
+    """Marks an option whose value is a path (or hub id) that the step reads."""
+
+
+INPUT = _Input()
+InputPath = Annotated[str | None, INPUT]
+"""A file, folder or ``FILE.py:NAME``: found beside the recipe too, and its content is part of the run's identity."""
+
 BudgetText = Annotated[str, AfterValidator(_budget)]
 """A budget kept as written; `archtool.budget.language.parse_budget` reads it."""
 
@@ -37,3 +45,9 @@ Texts = Annotated[tuple[str, ...], BeforeValidator(_as_list)]
 
 Names = Annotated[tuple[str, ...], BeforeValidator(split_items)]
 """Words, separated by commas or given one by one."""
+
+InputPaths = Annotated[tuple[str, ...], BeforeValidator(split_items), INPUT]
+"""Several of them, separated by commas or given one by one."""
+
+Numbers = Annotated[tuple[float, ...], BeforeValidator(split_items)]
+"""Numbers, separated by commas or given one by one."""

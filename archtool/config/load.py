@@ -4,13 +4,14 @@ Each step's options are checked against the step's own class, which the registry
 Relative paths are taken from the recipe's folder first, then from the current one.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from archtool.config.check import check
 from archtool.config.data_section import DataSection
 from archtool.config.document import Document, Loc, load_yaml
+from archtool.config.fields import INPUT
 from archtool.config.override import override
 from archtool.config.recipe import Recipe
 from archtool.errors import ArchtoolError, ErrorList, RecipeError, Where
@@ -106,23 +107,28 @@ def _with_paths(recipe: Recipe, folder: Path) -> Recipe:
             key: find(value, folder) if key in DATA_PATHS and isinstance(value, str) else value
             for key, value in recipe.data.items()
         }
-    changes["steps"] = tuple(_step_paths(step, folder) for step in recipe.steps)
+    if read := input_options(recipe):
+        changes["steps"] = tuple(
+            {verb: {k: _found(v, folder) if (i, verb, k) in read else v for k, v in options.items()}}
+            for i, step in enumerate(recipe.steps)
+            for verb, options in step.items()
+        )
     return recipe.model_copy(update=changes)
 
 
-def _step_paths(step: Mapping[str, Any], folder: Path) -> dict[str, Any]:
-    (verb, options), found = next(iter(step.items())), dict[str, Any]()
-    for name in file_options(verb):
-        given = options[name]
-        words = [find(word, folder) for word in ([given] if isinstance(given, str) else given or ())]
-        found[name] = words[0] if isinstance(given, str) else words if given is not None else None
-    return {verb: {**options, **found}}
+def _found(value: Any, folder: Path) -> Any:
+    return [find(word, folder) for word in value] if isinstance(value, list) else find(value, folder)
 
 
-def file_options(verb: str) -> tuple[str, ...]:
-    """The options of a step that name files."""
-    fields = load("steps", verb).Options.model_fields
-    return tuple(n for n, info in fields.items() if isinstance(e := info.json_schema_extra, dict) and e.get("files"))
+def input_options(recipe: Recipe) -> dict[tuple[int, str, str], tuple[str, ...]]:
+    """The options of steps that name something to read: (step, verb, option) → its words."""
+    found: dict[tuple[int, str, str], tuple[str, ...]] = {}
+    for i, (verb, options) in enumerate(zip(recipe.verbs, recipe.options, strict=True)):
+        fields = load("steps", verb).Options.model_fields if verb in entries("steps") else {}
+        for name in (name for name, field in fields.items() if INPUT in field.metadata and options.get(name)):
+            value = options[name]
+            found[i, verb, name] = (value,) if isinstance(value, str) else tuple(value)
+    return found
 
 
 def find(text: str, folder: Path) -> str:

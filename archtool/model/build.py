@@ -22,7 +22,7 @@ from archtool.model.primitives import primitive
 
 
 class LayerModule(nn.Module):
-    """The parts of one layer."""
+    """The parts of one layer; a call runs it."""
 
     def __init__(self, place: Place, plan: EncodingPlan) -> None:
         super().__init__()
@@ -41,6 +41,10 @@ class LayerModule(nn.Module):
             self.register_parameter(part.name, made)
         else:
             self.register_buffer(part.name, made, persistent=specs[0].kind is Kind.BUFFER)
+
+    def forward(self, layer: Layer, source: Any, x: Any, ctx: Context, beside: tuple[Any, ...] = ()) -> Tensor:
+        """See `run_layer`."""
+        return run_layer(self, layer, source, x, ctx, beside)
 
 
 class Model(nn.Module):
@@ -104,7 +108,7 @@ class Model(nn.Module):
 
 
 def walk(ctx: Context, module: Callable[[Any, Any], Any]) -> dict[str, Any]:
-    """Run a graph's blocks in order; ``module`` gives the parts of a layer. Returns what leaves each block.
+    """Run a graph's blocks in order; ``module`` gives what runs a layer. Returns what leaves each block.
 
     With a state, blocks on another input than the one that generation steps along run only once.
     """
@@ -130,7 +134,7 @@ def _run_block(block: Any, x: Any, left: Mapping[str, Any], ctx: Context, module
         source = entered if layer.source == "block" else x
         beside = tuple(left[name] for name in layer.reads)
         added = starts[layer.since] if layer.since else x
-        x = run_layer(module(block, layer), layer, source, added, ctx, beside)
+        x = module(block, layer)(layer, source, added, ctx, beside)
         entered = added if layer.since else source
     return x
 

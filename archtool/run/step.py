@@ -37,9 +37,8 @@ class NoOptions(StepOptions):
 
 
 def option(
-    default: Any = ..., help: str = "", *, panel: Panel = "Method", flags: tuple[str, ...] = (), files: bool = False,
-    **limits: Any,
-) -> Any:  # fmt: skip
+    default: Any = ..., help: str = "", *, panel: Panel = "Method", flags: tuple[str, ...] = (), **limits: Any
+) -> Any:
     """A field of a step's options, with what the command line shows for it.
 
     Args:
@@ -47,10 +46,9 @@ def option(
         help: one sentence.
         panel: the help panel it stands in.
         flags: other spellings than ``--field-name``, such as ``("--keep", "-k")``.
-        files: its words name files: found beside the recipe too, and their contents are part of the run's identity.
         limits: pydantic's own (``gt``, ``le``, ``pattern``, ...).
     """
-    shown: dict[str, Any] = {"panel": panel, "flags": list(flags), "files": files}
+    shown: dict[str, Any] = {"panel": panel, "flags": list(flags)}
     return Field(default, description=help, json_schema_extra=shown, **limits)
 
 
@@ -152,6 +150,7 @@ class Step(Generic[OptionsT]):
         summary: one sentence for help and reports.
         examples: two complete command lines for the help.
         writes: whether it makes a new model (False for ``eval``, ``bench``, ...).
+        distributed: whether all processes of `torchrun` must run it together.
         needs_model: whether a model must come from the recipe or an earlier step.
         modules: whether it takes a module of a user's Python file (``FILE.py:FUNCTION``) as model.
         shared: which of the recipe's own fields this verb takes as flags.
@@ -162,6 +161,7 @@ class Step(Generic[OptionsT]):
     summary: ClassVar[str]
     examples: ClassVar[tuple[str, str]]
     writes: ClassVar[bool] = True
+    distributed: ClassVar[bool] = False
     needs_model: ClassVar[bool] = True
     modules: ClassVar[bool] = False
     shared: ClassVar[tuple[Shared, ...]] = ()

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from archtool.data.batches import Batch
 from archtool.data.dataset import Data
 from archtool.errors import InputError
 from archtool.model.checkpoint import Checkpoint, from_module
 from archtool.progress import SILENT, Progress
 from archtool.train.augment import Augment
 from archtool.train.loop import TrainResult, fit
-from archtool.train.objectives.base import Term, WeightedSum, task_loss
+from archtool.train.objectives.base import Objective, Term, WeightedSum, task_loss
+from archtool.train.objectives.passes import Several
+from archtool.train.sampling import Sampling
 from archtool.train.settings import TrainSettings
 
 if TYPE_CHECKING:
+    from archtool.model.build import Model
     from archtool.model.lazy import Lazy
 
 
@@ -26,8 +30,10 @@ def train(
     settings: TrainSettings,
     *,
     terms: Sequence[Term] = (),
+    sampling: Sampling | None = None,
     work: Path | None = None,
     augment: Augment | None = None,
+    seeds: Callable[[Batch], Any] | None = None,
     device: str = "cpu",
     threads: int | None = None,
     progress: Progress = SILENT,
@@ -37,26 +43,41 @@ def train(
 
     Args:
         terms: what is minimised; none: the loss of the data's task.
+        sampling: which submodels of a nested checkpoint are trained; None: the whole model alone.
 
     Other arguments and errors are those of `archtool.train.loop.fit`; an encoded (quantized) checkpoint is an
     `InputError`.
     """
     refuse_encoded(checkpoint)
     check_inputs(checkpoint, data)
-    chosen = tuple(terms) or (Term(data.task, 1.0, task_loss(data.task)),)
+    chosen = tuple(terms) or (Term("task", 1.0, task_loss(data.task)),)
     module = checkpoint.module("fp32")
     result = fit(
-        module, WeightedSum(chosen), data, settings,
-        work=work, augment=augment, device=device, threads=threads, progress=progress, label=label,
+        module, _objective(checkpoint, module, chosen, sampling), data, settings,
+        work=work, augment=augment, seeds=seeds, device=device, threads=threads, progress=progress, label=label,
     )  # fmt: skip
     return stored_as_before(from_module(checkpoint, module), checkpoint), result
+
+
+def _objective(
+    checkpoint: Checkpoint, module: Model, terms: Sequence[Term], sampling: Sampling | None
+) -> Objective | Several:
+    if sampling is None:
+        return WeightedSum(terms)
+    if checkpoint.nesting is None:
+        raise InputError("the model is not nested, so it has no submodels to train", "say with --nested what to nest")
+    from archtool.model.views import Family
+    from archtool.train.objectives.nested import Nested
+
+    return Nested(Family(module, checkpoint.nesting), sampling, terms)
 
 
 def distillation(parent: Checkpoint, device: str = "cpu", temperature: float = 2.0, weight: float = 1.0) -> Term:
     """The term that pulls a model to its parent."""
     from archtool.train.objectives.distill import Distillation
+    from archtool.train.objectives.teacher import live
 
-    return Term("distillation", weight, Distillation(parent.module("fp32").to(device), temperature))
+    return Term("distillation", weight, Distillation(live(parent, device), temperature))
 
 
 def refuse_encoded(checkpoint: Checkpoint) -> None:

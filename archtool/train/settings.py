@@ -7,6 +7,7 @@ from archtool.errors import UsageError
 
 Shape = Literal["cosine", "linear", "constant"]
 Precision = Literal["fp32", "bf16"]
+OptimizerName = Literal["adamw", "muon", "sgd"]
 
 
 @dataclass(frozen=True)
@@ -17,9 +18,10 @@ class TrainSettings:
         steps: optimizer steps, or None where only ``minutes`` ends the run.
         minutes: wall-clock limit; a run that it ends is not repeatable to the bit.
         lr: peak learning rate.
-        batch_size: examples per forward pass and process.
+        batch_size: examples per forward pass, over all processes.
         accumulate: forward passes per optimizer step.
         weight_decay: of matrices (biases, gains and other vectors are never decayed).
+        optimizer: ``muon`` is Muon on the matrices inside the network and AdamW on the rest.
         betas: AdamW's.
         schedule: the shape of the learning rate after the warm-up.
         warmup: share of the run in which the rate rises from zero.
@@ -36,6 +38,7 @@ class TrainSettings:
     batch_size: int = 64
     accumulate: int = 1
     weight_decay: float = 0.05
+    optimizer: OptimizerName = "adamw"
     betas: tuple[float, float] = (0.9, 0.999)
     schedule: Shape = "cosine"
     warmup: float = 0.1
@@ -55,16 +58,18 @@ class TrainSettings:
         _at_least("accumulate", self.accumulate, 1)
         if not 0 <= self.warmup <= 1:
             raise UsageError(f"warmup is {self.warmup}", "it is a share of the run, from 0 to 1")
-        if self.schedule not in get_args(Shape):
-            raise UsageError(f"no schedule {self.schedule!r}", f"use one of {', '.join(get_args(Shape))}")
-        if self.precision not in get_args(Precision):
-            raise UsageError(
-                f"no training precision {self.precision!r}", f"use one of {', '.join(get_args(Precision))}"
-            )
+        _one_of("schedule", self.schedule, get_args(Shape))
+        _one_of("training precision", self.precision, get_args(Precision))
+        _one_of("optimizer", self.optimizer, get_args(OptimizerName))
 
     def identity(self) -> dict[str, Any]:
         """What decides the result: everything but when the state is saved."""
         return {name: value for name, value in asdict(self).items() if not name.startswith("save_")}
+
+
+def _one_of(what: str, value: str, known: tuple[str, ...]) -> None:
+    if value not in known:
+        raise UsageError(f"no {what} {value!r}", f"use one of {', '.join(known)}")
 
 
 def _at_least(name: str, value: int | None, least: int) -> None:

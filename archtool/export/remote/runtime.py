@@ -22,7 +22,7 @@ from transformers.cache_utils import Cache, DynamicCache
 from transformers.utils.generic import ModelOutput
 
 from archtool.export.remote.cache import CachedContext
-from archtool.model.build import walk
+from archtool.model.build import run_layer, walk
 from archtool.model.context import Graph
 from archtool.model.layout import inner_shape, unturn
 from archtool.model.primitives import convolve, group_norm, response_norm
@@ -217,10 +217,14 @@ PARTS: dict[str, type[Part]] = {
 
 
 class Parts:
-    """The parts of one layer as attributes."""
+    """The parts of one layer as attributes; a call runs it."""
 
     def __init__(self, parts: Mapping[str, Part], device: torch.device) -> None:
         self.__dict__.update({name: part.resolve(device) for name, part in parts.items()})
+
+    def __call__(self, layer: Any, source: Any, x: Any, ctx: Any, beside: tuple[Any, ...] = ()) -> Tensor:
+        """What leaves the layer."""
+        return run_layer(self, layer, source, x, ctx, beside)
 
 
 class ArchtoolConfig(PretrainedConfig):

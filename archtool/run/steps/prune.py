@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from archtool.config.fields import BudgetText, Names
+from archtool.config.fields import BudgetText, InputPath, InputPaths, Names
 from archtool.errors import UsageError
 from archtool.run.step import Context, Estimate, Shared, State, Step, StepOptions, option
 
@@ -32,13 +32,11 @@ class PruneOptions(StepOptions):
         "uniform", "One share for all blocks, or each its own by the exact solver."
     )
     multiple: int = option(1, "Round widths down to a multiple of this.", ge=1)
-    example_input: Names = option(
+    example_input: InputPaths = option(
         (), "For a module: its input, as 1x3x32x32, input_ids:int64<1000:1x16, or FILE.py:FUNCTION.",
-        panel="Input", files=True,
+        panel="Input",
     )  # fmt: skip
-    loss: str | None = option(
-        None, "For a module: FILE.py:FUNCTION(module), which yields scalar losses.", panel="Input", files=True
-    )
+    loss: InputPath = option(None, "For a module: FILE.py:FUNCTION(module), which yields scalar losses.", panel="Input")
 
 
 class Prune(Step[PruneOptions]):

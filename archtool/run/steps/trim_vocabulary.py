@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from archtool.config.fields import BudgetText, Names, Texts
+from archtool.config.fields import BudgetText, InputPaths, Names, Texts
 from archtool.errors import InputError, UsageError
 from archtool.run.step import Context, Estimate, Shared, State, Step, StepOptions, option
 
@@ -25,7 +25,7 @@ TEXTS, TOKENS = 16, 64
 class TrimVocabularyOptions(StepOptions):
     """Options of ``trim-vocabulary``; of several limits the smallest vocabulary counts."""
 
-    corpus: Names = option(..., "Text to count tokens in: files, as --data takes them.", panel="Input", files=True)
+    corpus: InputPaths = option(..., "Text to count tokens in: files, as --data takes them.", panel="Input")
     text_columns: Names = option((), "Columns to count. Without any: all that hold text by their names.", panel="Input")
     header: str = option("auto", "Whether csv and tsv have a header: auto, yes, no.", panel="Input")
     keep: int | None = option(None, "Tokens to keep, special ones included.", panel="Budget", ge=1)
