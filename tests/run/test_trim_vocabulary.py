@@ -7,6 +7,8 @@ import sys
 import pytest
 
 from archtool.cli import main
+from archtool.export.model import export_model
+from archtool.model.preset import built
 from tests.transforms.tiny_tokenizers import KINDS, TEXTS, saved, scored_file
 
 CORPUS = "the cat sat on the mat\na dog and the cat\nünïcode and cats\n"
@@ -183,6 +185,24 @@ def test_models_without_a_tokenizer_or_with_another_are_refused(tmp_path, trim):
     assert "no tokenizer" in trim(folder, "--keep", 40, code=4)
     small = saved(tmp_path / "small", "word_piece", rows_more=-5)
     assert "has none" in trim(small, "--keep", 40, code=4, name="small-out")
+
+
+def test_tokenizers_of_another_library_are_refused_by_name(tmp_path, trim):
+    folder = saved(tmp_path / "m", "unigram", rows_more=400)
+    (folder / "tokenizer.json").unlink()
+    (folder / "tokenizer_config.json").write_text('{"tokenizer_class": "ByT5Tokenizer"}')
+    assert "ByT5Tokenizer is not of the tokenizers library" in trim(folder, "--keep", 300, code=4)
+
+
+def test_two_vocabularies_are_refused_by_name(tmp_path, trim):
+    sizes = dict(
+        d_model=16, encoder_layers=1, decoder_layers=1, encoder_attention_heads=2, decoder_attention_heads=2,
+        encoder_ffn_dim=16, decoder_ffn_dim=16, max_position_embeddings=32, share_encoder_decoder_embeddings=False,
+        vocab_size=40, decoder_vocab_size=50, tie_word_embeddings=False, pad_token_id=0, decoder_start_token_id=0,
+    )  # fmt: skip
+    folder = tmp_path / "marian"
+    export_model(built("marian", sizes, seed=0), folder)
+    assert "two vocabularies (vocab and decoder_vocab)" in trim(folder, "--keep", 30, code=4)
 
 
 def test_recovery_after_trimming_is_refused(tmp_path, corpus, capsys):
