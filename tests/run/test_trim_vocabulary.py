@@ -128,6 +128,10 @@ def test_limits_and_budgets(tmp_path, trim):
     whole = found["records"]["parent"]["costs"]
     assert found["parameters"] <= 0.9 * whole["parameters"] and found["size_bytes"] <= 29_000
     assert all(check["met"] for check in found["records"]["budgets"])
+    report = json.loads((tmp_path / "budget" / "metrics.json").read_text())
+    assert report["child"]["metrics"]["token_coverage"]["value"] == found["token_coverage"]
+    first = report["layers"][0]
+    assert (first["structure"], first["kept"]) == ("vocabulary", found["vocabulary"])
     more, _ = trim(folder, "--keep", int(found["vocabulary"]) + 1, name="more")
     assert more["parameters"] > 0.9 * whole["parameters"] or more["size_bytes"] > 29_000
     kept, model = trim(folder, "--keep", 40, "--keep-text", "weather, nice", name="kept")

@@ -182,4 +182,9 @@ def _recorded(state: State, found: Coverage, worst: float | None, kept: int) -> 
         "texts_identical": found.identical / found.texts, "corpus_tokens_ratio": found.tokens_after / found.tokens,
     }  # fmt: skip
     metrics |= {} if worst is None else {"survivors_max_abs_diff": worst}
-    return replace(state, metrics={**state.metrics, **metrics})
+    shown = {
+        name: {"value": metrics[name], "stderr": None, "higher_is_better": True}
+        for name in ("token_coverage", "texts_identical")
+    }
+    child = {**state.records["child"], "metrics": {**state.records["child"]["metrics"], **shown}}
+    return replace(state, metrics={**state.metrics, **metrics}, records={**state.records, "child": child})
