@@ -190,7 +190,13 @@ CLAIMS += tuple(
     )
 )  # fmt: skip
 CLAIMS += tuple(
-    Claim(f"field.speed.{name}", FIELD_SPEED, f"{name}: a forward pass over transformers' own: ≤ 1.05", "<=", 1.05)
+    Claim(
+        f"field.speed.{name}",
+        FIELD_SPEED,
+        f"{name}: processor time of a pass over transformers' own: ≤ 1.05",
+        "<=",
+        1.05,
+    )
     for name in ("vit", "bert", *FIELD)
 )
 
@@ -207,6 +213,27 @@ CLAIMS += (
     Claim("prune.9.fresh_differs", VOCABULARY, "in a fresh process without archtool: hidden states ≤ 1e-5", "<=", 1e-5),
     Claim("prune.9.half_coverage", VOCABULARY, "half as many tokens, by the training split: share kept", "reported"),
     Claim("prune.9.half_spearman_test", VOCABULARY, "and test Spearman with these", "reported"),
+)  # fmt: skip
+
+
+TRAIN_RESUME = Command("train_resume.py", 0.1, quick=True)
+CLAIMS += (
+    Claim("nested.6.distinct_hashes", TRAIN_RESUME, "killed at random steps, resumed: one hash", "==", 1),
+    Claim("nested.6.loss_difference_sgd", TRAIN_RESUME, "SGD in two processes: losses within 1e-4 of one", "<=", 1e-4),
+    Claim("nested.6.loss_difference_adamw", TRAIN_RESUME, "AdamW in two processes: within 1e-3 of one", "<=", 1e-3),
+)  # fmt: skip
+NESTED_COST = Command("nested_cost.py", 0.1, quick=True)
+CLAIMS += tuple(
+    claim for model in ("vit", "llama") for claim in (
+        *(
+            Claim(f"nested.7.{model}.{kinds}.{what}", NESTED_COST, f"{model}, {kinds}: {goal}", "<=", most)
+            for kinds in ("ffn", "ffn-heads-width") for what, goal, most in (
+                ("step_over_sum", "a nested step over its granularities alone: ≤ 1.15", 1.15),
+                ("views_over_plain", "a submodel on views over a plain module: ≤ 1.10", 1.10),
+            )
+        ),
+        Claim(f"nested.7.{model}.switch_ms", NESTED_COST, f"{model}, 12 blocks: switching submodels: ≤ 1 ms", "<=", 1),
+    )
 )  # fmt: skip
 
 

@@ -9,13 +9,17 @@ from typing import Any
 
 from archtool.report import (
     BudgetCheck,
+    Candidate,
     Command,
     ExportCheck,
     LatencySample,
     LayerRow,
     Metric,
+    PredictedPair,
+    Prediction,
     Provenance,
     Report,
+    Search,
     Skipped,
     Snapshot,
     StepRecord,
@@ -53,6 +57,8 @@ def build_report(folder: Path) -> Report:
         layers=tuple(_layers(parent or child, child, records.get("scores", {}))),
         tensors=tuple(_tensors(child, records.get("errors", {}))),
         steps=tuple(_steps(result["steps"])),
+        predictions=tuple(_predictions(records)),
+        search=_search(records),
         skipped=tuple(Skipped(what=n["what"], reason=n["reason"]) for n in records.get("notes", [])),
         exports=tuple(_exports(folder)),
         commands=tuple(_commands(folder, export)),
@@ -151,6 +157,19 @@ def _budgets(records: Mapping[str, Any]) -> Iterator[BudgetCheck]:
         yield BudgetCheck(
             request=check["request"], achieved=check["achieved"], limit=check["limit"], unit=unit, met=check["met"]
         )
+
+
+def _search(records: Mapping[str, Any]) -> Search | None:
+    found = records.get("search")
+    if not found:
+        return None
+    candidates = tuple(Candidate(**candidate) for candidate in found["candidates"])
+    return Search(quality_name=found["quality_name"], higher_is_better=found["higher_is_better"], candidates=candidates)
+
+
+def _predictions(records: Mapping[str, Any]) -> Iterator[Prediction]:
+    for found in records.get("predictions", []):
+        yield Prediction(quantity=found["quantity"], pairs=tuple(PredictedPair(**pair) for pair in found["pairs"]))
 
 
 def _layers(parent: Mapping[str, Any], child: Mapping[str, Any], scores: Mapping[str, float]) -> Iterator[LayerRow]:

@@ -29,6 +29,7 @@ from archtool.train.optimizer import optimizers, set_rates
 from archtool.train.schedule import lr_factor, run_progress
 from archtool.train.settings import TrainSettings
 from archtool.train.state import TrainState, identity, load_state, save_state
+from archtool.train.validate import Validation, objective_loss, split_off
 
 if TYPE_CHECKING:
     import torch
@@ -50,6 +51,8 @@ class TrainResult:
         curve: (step, loss) of at most 200 stretches.
         threads: with how many it computed; results are repeatable for this number.
         processes: over how many the batches were spread.
+        best_step: after which the weights were taken: the last, or the best on held-out examples.
+        validation: (step, value) on held-out examples.
         passes: what an objective of several passes says of them; None for any other.
     """
 
@@ -59,6 +62,8 @@ class TrainResult:
     curve: tuple[tuple[int, float], ...]
     threads: int
     processes: int
+    best_step: int = 0
+    validation: tuple[tuple[int, float], ...] = ()
     passes: Mapping[str, Any] | None = None
 
 
@@ -121,6 +126,8 @@ class _Loop:
         processes, rank = self.accelerator.num_processes, self.accelerator.process_index
         self.objective, self.settings, self.work, self.augment = objective, settings, work, augment
         self.key = identity(module, data, settings, objective, augment)
+        data, self.validation = split_off(data, settings)
+        set_recompute(module, settings.checkpointing)
         self.seeds = seeds or partial(example_seeds, settings.seed)
         self.device = self.accelerator.device if processes > 1 else torch.device(device)
         self.feed = Feed(data, settings.batch_size, settings.seed, rank, processes, str(self.device))
@@ -142,10 +149,18 @@ class _Loop:
             phase.advance(self.step if by_steps else self.elapsed_s)
             self._steps(phase, limit_s)
         self.accelerator.wait_for_everyone()
-        self.modules["model"].cpu().eval()
+        self._keep_best()
+        set_recompute(self.modules["model"].cpu().eval(), False)
         curve, loss = tuple(self.history.curve()), self.history.recent()
+        measured = () if self.validation is None else tuple(self.validation.values)
+        best = self.validation.best_step if self.validation is not None else self.step
         summary = self.objective.summary(self.history.lines()) if isinstance(self.objective, Several) else None
-        return TrainResult(self.step, resumed_at, loss, curve, threads, self.accelerator.num_processes, summary)
+        processes = self.accelerator.num_processes
+        return TrainResult(self.step, resumed_at, loss, curve, threads, processes, best, measured, summary)
+
+    def _keep_best(self) -> None:
+        if self.validation is not None:
+            self.modules["model"].load_state_dict(dict(self.validation.best))
 
     def _steps(self, phase: Phase, limit_s: float | None) -> None:
         resumed_s, begun, saved_at, saved_step = self.elapsed_s, time.monotonic(), time.monotonic(), self.step
@@ -158,10 +173,8 @@ class _Loop:
                 self.elapsed_s = self._agreed(self.elapsed_s)  # rates follow from it
             self.history.append(self.step, losses, self.lines)
             self.lines = []
-            phase.advance(
-                1 if self.settings.steps is not None else self.elapsed_s - before_s,
-                f"loss {losses['loss']:.4f}",
-            )
+            said = f"loss {losses['loss']:.4f}{self._validated()}"
+            phase.advance(1 if self.settings.steps is not None else self.elapsed_s - before_s, said)
             if self._due(saved_step, saved_at):
                 self._save()
                 saved_at, saved_step = time.monotonic(), self.step
@@ -169,7 +182,30 @@ class _Loop:
     def _finished(self, limit_s: float | None) -> bool:
         by_steps = self.settings.steps is not None and self.step >= self.settings.steps
         late = limit_s is not None and self.elapsed_s >= limit_s
-        return by_steps or late
+        return by_steps or late or (self.validation is not None and self.validation.exhausted())
+
+    def _validated(self) -> str:
+        """Evaluate where it is due; gives the latest value in words."""
+        validation = self.validation
+        if validation is None:
+            return ""
+        if validation.due(self.step, self.settings.steps):
+            value = self._agreed(self._measured(validation) if self.accelerator.is_main_process else None)
+            validation.note(self.step, value, self.modules["model"])
+            self.history.append(self.step, {f"validation_{validation.metric}": value})
+        return f", {validation.metric} {validation.values[-1][1]:.4f}" if validation.values else ""
+
+    def _measured(self, validation: Validation) -> float:
+        """The metric on the held-out examples; it draws nothing and changes nothing."""
+        from archtool.evaluate.registry import evaluate
+
+        module, batch_size = self.modules["model"], self.settings.batch_size
+        if validation.metric != "loss" or validation.data.targets:
+            found = evaluate(
+                module, validation.data.task, validation.data, batch_size=batch_size, device=str(self.device)
+            )
+            return found[validation.metric]
+        return objective_loss(module, self.objective, validation.data, batch_size, str(self.device))
 
     def _step(self, limit_s: float | None) -> dict[str, float]:
         """One optimizer step; returns its losses."""
@@ -251,7 +287,8 @@ class _Loop:
 
     def _check(self, value: float, what: str) -> None:
         if not math.isfinite(value):
-            before = f"; the loss before was {self.history.rows[-1]['loss']:.4g}" if self.history.rows else ""
+            last = self.history.curve()[-1:]
+            before = f"; the loss before was {last[0][1]:.4g}" if last else ""
             raise InputError(
                 f"the {what} is {value} in training step {self.step + 1}{before}",
                 "use a lower learning rate or clip, or look for damaged weights and data",
@@ -268,7 +305,8 @@ class _Loop:
         if self.work is not None and self.accelerator.is_main_process:
             moments = {name: optimizer.state_dict() for name, optimizer in self.optimizers.items()}
             tensors = {name: part.state_dict() for name, part in self.modules.items()}
-            state = TrainState(self.step, self.elapsed_s, tensors, moments)
+            judged = {} if self.validation is None else self.validation.state()
+            state = TrainState(self.step, self.elapsed_s, tensors, moments, judged)
             save_state(self.work, state, self.key)
 
     def _restore(self) -> int:
@@ -282,6 +320,8 @@ class _Loop:
             for name, optimizer in self.optimizers.items():
                 optimizer.load_state_dict(_on(state.optimizers[name], self.device))
             self.step, self.elapsed_s = state.step, state.elapsed_s
+            if self.validation is not None:
+                self.validation.load(state.validation)
         self.history.restore(self.step)
         self.history.rows = self._agreed(self.history.rows)
         return self.step
@@ -304,3 +344,11 @@ def _on(optimizer: Mapping[str, Any], device: torch.device) -> dict[str, Any]:
         for index, slots in optimizer["state"].items()
     }
     return {**optimizer, "state": moved}
+
+
+def set_recompute(module: nn.Module, on: bool) -> None:
+    """Whether a model's blocks are run again in the backward pass; `InputError` for a module that has none."""
+    if hasattr(module, "recompute"):
+        vars(module)["recompute"] = on
+    elif on:
+        raise InputError("this module has no blocks to run again", "leave checkpointing off")

@@ -5,7 +5,7 @@ from typing import Any, Literal, get_args
 
 from archtool.errors import UsageError
 
-Shape = Literal["cosine", "linear", "constant"]
+Shape = Literal["cosine", "linear", "constant", "wsd"]
 Precision = Literal["fp32", "bf16"]
 OptimizerName = Literal["adamw", "muon", "sgd"]
 
@@ -27,6 +27,10 @@ class TrainSettings:
         warmup: share of the run in which the rate rises from zero.
         clip: largest norm of the whole gradient; 0 turns clipping off.
         precision: ``bf16`` runs the forward pass under autocast; weights and optimizer stay fp32.
+        checkpointing: blocks are run again in the backward pass, which takes less memory and more time.
+        validation: share of the data that is held out; the weights that do best there are the result.
+        validation_steps: evaluate it after so many steps (0: twenty times in the run).
+        patience: evaluations without a better value after which the run stops (0: never).
         seed: of the data order and of everything drawn in a step.
         save_steps: save the state after so many steps (0: by time alone).
         save_seconds: save the state when so many seconds have passed since the last time.
@@ -44,6 +48,10 @@ class TrainSettings:
     warmup: float = 0.1
     clip: float = 1.0
     precision: Precision = "fp32"
+    checkpointing: bool = False
+    validation: float = 0.0
+    validation_steps: int = 0
+    patience: int = 0
     seed: int = 0
     save_steps: int = 0
     save_seconds: float = 30.0
@@ -58,6 +66,10 @@ class TrainSettings:
         _at_least("accumulate", self.accumulate, 1)
         if not 0 <= self.warmup <= 1:
             raise UsageError(f"warmup is {self.warmup}", "it is a share of the run, from 0 to 1")
+        if not 0 <= self.validation < 1:
+            raise UsageError(f"validation is {self.validation}", "it is a share of the data, from 0 to below 1")
+        if self.patience and not self.validation:
+            raise UsageError("patience without held-out data", "give validation, such as 0.1")
         _one_of("schedule", self.schedule, get_args(Shape))
         _one_of("training precision", self.precision, get_args(Precision))
         _one_of("optimizer", self.optimizer, get_args(OptimizerName))

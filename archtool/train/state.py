@@ -27,12 +27,14 @@ class TrainState:
         elapsed_s: seconds trained so far, over all processes of the run.
         modules: the ``state_dict`` of what is trained: the model, and what the objective trains along.
         optimizers: theirs, by name.
+        validation: of `archtool.train.validate`.
     """
 
     step: int
     elapsed_s: float
     modules: Mapping[str, Mapping[str, Any]]
     optimizers: Mapping[str, Mapping[str, Any]]
+    validation: Mapping[str, Any]
 
 
 def identity(module: "nn.Module", data: Data, settings: TrainSettings, objective: Any, augment: Any) -> str:
@@ -52,7 +54,7 @@ def save_state(folder: Path, state: TrainState, key: str) -> None:
     """Replace the state in ``folder``; a crash leaves the old one."""
     import torch
 
-    fields = {name: getattr(state, name) for name in ("step", "elapsed_s", "modules", "optimizers")}
+    fields = {name: getattr(state, name) for name in ("step", "elapsed_s", "modules", "optimizers", "validation")}
     with atomic_file(folder / FILE) as path:
         torch.save({**fields, "key": key}, path)
 

@@ -54,6 +54,8 @@ def test_the_schedule_is_that_of_transformers(shape):
 
 def test_the_schedule_at_its_ends():
     assert lr_factor(0.5, 0.1, "constant") == lr_factor(1.0, 1.0, "cosine") == 1.0
+    stable = [lr_factor(at, 0.1, "wsd") for at in (0.05, 0.1, 0.5, 0.8, 0.9, 1.0)]
+    assert stable == pytest.approx([0.5, 1, 1, 1, 0.5, 0])
     assert lr_factor(0.0, 0.0, "cosine") == 1.0 and lr_factor(2.0, 0.1, "linear") == 0.0
     assert run_progress(0, 9, 0.0, None) == 0.1 and run_progress(0, 9, 30.0, 60.0) == 0.5
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from train_models import same_bits, settings, tensors, text_data, tiny_llama
+from train_models import Stop, same_bits, settings, tensors, text_data, tiny_llama
 
 from archtool.config.preset import build_model
 from archtool.errors import InputError, UsageError
@@ -21,7 +21,6 @@ threads: 1
 steps:
   - train: {steps: 4, batch_size: 8, teacher: TEACHER, OPTIONS}
 """
-POOLFORMER = ("image_size=8", "num_channels=1", "num_labels=10")
 
 
 def recipe(options="", teacher="teacher/model"):
@@ -126,14 +125,118 @@ def test_the_teacher_is_left_as_it_is_and_runs_once_for_all_losses(tmp_path):
     assert len(calls) == 6 and all(torch.equal(before[name], tensor) for name, tensor in tensors(parent).items())
 
 
-def test_another_family_teaches_by_logits_and_hidden_states():
+GPT2 = {"vocab_size": 32, "n_embd": 24, "n_layer": 3, "n_head": 3, "n_positions": 32, "initializer_range": 0.2}
+DEIT = {
+    "image_size": 8, "patch_size": 2, "num_channels": 1, "hidden_size": 24, "num_hidden_layers": 2,
+    "num_attention_heads": 2, "intermediate_size": 48, "num_labels": 10,
+}  # fmt: skip
+
+
+def test_another_family_teaches_with_other_widths_heads_and_depth(tmp_path):
+    data, student = text_data(tmp_path), tiny_llama()
+    parent, _ = train(build_model({"family": "gpt2", "config": GPT2}, 0), data, settings(steps=40, batch_size=16))
+    for name in ("kl", "hidden", "attention"):
+        terms = terms_of({name: 1.0}, "lm", student.architecture, lesson(parent), LossSettings(layers="even"))
+        _, record = train(student, data, settings(steps=40, batch_size=16), terms=terms)
+        assert record.loss < 0.8 * record.curve[0][1], name
+
+
+def test_means_are_matched_where_numbers_of_tokens_differ():
     from archtool.data import DataSpec, load_data
+    from archtool.model.capture import streams
 
     data = load_data(DataSpec("sklearn:digits", split="train", limit=64))
-    student, parent = build_model("vit-digits", 0), build_model("poolformer-s12", 0)
-    assert student.architecture.family != parent.architecture.family
-    with pytest.raises(InputError, match="attention with queries"):
-        terms_of({"attention": 1.0}, data.task, student.architecture, lesson(parent), LossSettings())
+    student, parent = build_model("vit-digits", 0), build_model({"family": "deit", "config": DEIT}, 1)
+    assert [place.key for place in streams(parent.architecture)] == ["b0.ffn", "b1.ffn"]
+    terms = terms_of({"hidden": 1.0}, data.task, student.architecture, lesson(parent), LossSettings())
+    _, record = train(student, data, settings(steps=30, batch_size=16, lr=3e-3), terms=terms)
+    assert record.loss < 0.8 * record.curve[0][1]
+    terms = terms_of({"attention": 1.0}, data.task, student.architecture, lesson(parent), LossSettings())
+    with pytest.raises(InputError, match=r"relations among .* differ in shape"):
+        train(student, data, settings(steps=1), terms=terms)
+    pool = build_model("poolformer-s12", 0)
+    with pytest.raises(InputError, match="the teacher has no attention with queries"):
+        terms_of({"attention": 1.0}, data.task, student.architecture, lesson(pool), LossSettings())
+
+
+def test_relations_do_not_depend_on_how_channels_are_named_or_how_many_there_are():
+    from archtool.data.batches import Batch
+    from archtool.train.objectives.relations import relation_kl
+
+    generator = torch.Generator().manual_seed(0)
+    x, mask = torch.randn(2, 5, 8, generator=generator), torch.tensor([[1, 1, 1, 1, 1], [1, 1, 1, 0, 0]])
+    batch = Batch({"attention_mask": mask}, {}, torch.arange(2))
+    turned = x @ torch.linalg.qr(torch.randn(8, 8, generator=generator))[0]
+    wide = torch.cat((x, x), -1) / 2**0.25  # twice the channels, the same scaled products
+    for other in (turned, wide):
+        assert float(relation_kl(x, other, batch, 1, False)) == pytest.approx(0.0, abs=1e-6)
+    changed = x.clone()
+    changed[1, 3:] += 1.0  # padding
+    assert float(relation_kl(changed, x, batch, 2, False)) == pytest.approx(0.0, abs=1e-6)
+    changed[0, 4] += 1.0
+    rows = relation_kl(changed, x, batch, 2, True)
+    assert float(rows) > 1e-3
+    scores = (x[0] @ x[0].T / 8**0.5).softmax(-1)
+    other = (changed[0] @ changed[0].T / 8**0.5).softmax(-1)
+    single = Batch({}, {}, torch.arange(1))
+    expected = (scores * (scores / other).log()).sum(-1).mean()
+    assert float(relation_kl(changed[:1], x[:1], single, 1, False)) == pytest.approx(float(expected), rel=1e-4)
+
+
+def test_layers_are_matched_last_or_evenly():
+    from archtool.train.objectives.layers import matched
+
+    assert matched("ab", "wxyz", "last", "x") == (("b", "z"),)
+    assert matched("ab", "wxyz", "even", "x") == (("a", "x"), ("b", "z"))
+    assert matched("abcd", "xy", "even", "x") == (("a", "x"), ("b", "x"), ("c", "y"), ("d", "y"))
+    with pytest.raises(InputError, match="the teacher has no x"):
+        matched("ab", "", "last", "x")
+
+
+def test_similarities_are_learned_across_widths(tmp_path):
+    from archtool.data.batches import Batch
+    from archtool.train.objectives.similarity import PairwiseSimilarity
+    from archtool.train.objectives.teacher import LiveTeacher
+
+    generator = torch.Generator().manual_seed(0)
+    theirs, ours = (torch.randn(3, 4, width, generator=generator) for width in (6, 9))
+    batch = Batch({"input_ids": torch.zeros(3, 4)}, {}, torch.arange(3))
+
+    class Parent(torch.nn.Module):
+        def forward(self, input_ids):
+            return {"hidden": theirs}
+
+    loss = PairwiseSimilarity(LiveTeacher(Parent()))
+    unit = [torch.nn.functional.normalize(side.mean(1), dim=-1) for side in (ours, theirs)]
+    expected = (unit[0] @ unit[0].T - unit[1] @ unit[1].T).square().mean()
+    assert float(loss({"hidden": ours}, batch)) == pytest.approx(float(expected), rel=1e-5)
+    assert float(loss({"hidden": theirs}, batch)) == pytest.approx(0.0, abs=1e-7)
+
+
+def test_an_interrupted_run_with_a_projector_ends_alike(tmp_path):
+    data, student = text_data(tmp_path), tiny_llama()
+
+    def learned(**more):
+        weights = {"task": 0.5, "kl": 1.0, "hidden": 1.0, "attention": 0.5}
+        settled = LossSettings(layers="even")
+        terms = terms_of(weights, "lm", student.architecture, lesson(tiny_llama(seed=1)), settled)
+        return train(student, data, settings(optimizer="muon", accumulate=2), terms=terms, **more)
+
+    class Broken(Exception):
+        pass
+
+    def broken():
+        raise Broken
+
+    whole, first = learned()
+    with pytest.raises(Broken):
+        learned(work=tmp_path, progress=Stop(6, broken))
+    state = torch.load(tmp_path / "train-state.pt", weights_only=True)
+    named = [f"hidden.{i}.{part}" for i in (0, 1) for part in ("bias", "weight")]
+    assert sorted(state["modules"]["objective"]) == named
+    resumed, second = learned(work=tmp_path)
+    assert second.resumed_at == 4 and same_bits(whole, resumed) and first.curve == second.curve
+    assert set(resumed.weights) == set(student.weights)  # the projectors are not part of the model
 
 
 def test_the_same_bits_again_and_another_teacher_is_another_run(tmp_path):

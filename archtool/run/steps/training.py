@@ -67,6 +67,10 @@ class TrainingOptions(AugmentOptions):
     schedule: Shape = option("cosine", "Shape of the learning rate after the warm-up.")
     warmup: float = option(0.1, "Share of the run in which the learning rate rises.", ge=0, le=1)
     clip: float = option(1.0, "Largest norm of the gradient; 0: no limit.", ge=0)
+    checkpointing: bool = option(False, "Run blocks again for the backward pass: less memory.", panel="Runtime")
+    validation: float = option(0.0, "Share of the data held out; the weights best on it are kept.", ge=0, lt=1)
+    validation_steps: int = option(0, "Evaluate the held-out part this often; 0: twenty times.", ge=0)
+    patience: int = option(0, "Stop after so many evaluations without a better value; 0: never.", ge=0)
     precision: Precision = option("fp32", "Type of the forward pass; weights stay fp32.", panel="Runtime")
     teacher: InputPath = option(None, "A model to learn from, of any family.", panel="Input")
     teacher_store: InputPath = option(None, "Logits of a teacher, from archtool teach.", panel="Input")
@@ -148,6 +152,9 @@ def lesson_of(options: TrainingOptions, data: Data, context: Context, parent: Ch
     teacher = load(options.teacher) if options.teacher is not None else parent
     store = None
     if options.teacher_store is not None:
+        if options.validation:
+            what = "a stored teacher is for all of the data, and validation holds a part of it out"
+            raise UsageError(what, "hold it out with the data's own splits")
         store = StoredTeacher(Path(options.teacher_store))
         store.check(data, augment_of(options), "" if teacher is None else weights_hash(teacher))
     if teacher is None:
