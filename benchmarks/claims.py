@@ -237,7 +237,7 @@ CLAIMS += tuple(
 )  # fmt: skip
 
 
-NESTED_QUALITY = Command("nested_quality.py", 1.5, quick=True)
+NESTED_QUALITY = Command("nested_quality.py", 0.7, quick=True)
 NEAR_TWIN = {
     "fashion": ("at most 0.5 points below a twin trained alone", 0.5),
     "shakespeare": ("loss at most 1.5 % above a twin trained alone", 1.5),
