@@ -146,6 +146,10 @@ STEPS: Table = {
     "quantize": ("archtool.run.steps.quantize:Quantize", "Make a checkpoint's numbers smaller."),
     "fold": ("archtool.run.steps.fold:Fold", "Make norms part of the weights beside them, exactly."),
     "bench": ("archtool.run.steps.bench:Bench", "Measure latency side by side with the parent."),
+    "trim-vocabulary": (
+        "archtool.run.steps.trim_vocabulary:TrimVocabulary",
+        "Keep only the tokens of a corpus, in the model and in its tokenizer.",
+    ),
     "extract": ("archtool.run.steps.extract:Extract", "Cut a submodel out of a nested checkpoint."),
 }
 

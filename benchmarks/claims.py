@@ -201,6 +201,21 @@ CLAIMS += tuple(
 )
 
 
+VOCABULARY = Command("prune_vocabulary.py", 0.1)
+CLAIMS += (
+    Claim("prune.9.spearman_dev_change", VOCABULARY, "MiniLM with STS-B's words only: dev unchanged", "==", 0),
+    Claim("prune.9.spearman_test_change", VOCABULARY, "test unchanged", "==", 0),
+    Claim("prune.9.spearman_test", VOCABULARY, "0.8203 ± 0.0002", "within", 0.8203, 0.0002),
+    Claim("prune.9.texts_not_identical", VOCABULARY, "every sentence gives the same tokens and text", "==", 0),
+    Claim("prune.9.size_mb_before", VOCABULARY, "MB of weights before", "reported"),
+    Claim("prune.9.size_mb_after", VOCABULARY, "MB of weights after", "reported"),
+    Claim("prune.9.vocabulary_after", VOCABULARY, "tokens of STS-B, special ones included", "reported"),
+    Claim("prune.9.fresh_differs", VOCABULARY, "in a fresh process without archtool: hidden states ≤ 1e-5", "<=", 1e-5),
+    Claim("prune.9.half_coverage", VOCABULARY, "half as many tokens, by the training split: share kept", "reported"),
+    Claim("prune.9.half_spearman_test", VOCABULARY, "and test Spearman with these", "reported"),
+)  # fmt: skip
+
+
 TRAIN_RESUME = Command("train_resume.py", 0.1, quick=True)
 CLAIMS += (
     Claim("nested.6.distinct_hashes", TRAIN_RESUME, "killed at random steps, resumed: one hash", "==", 1),
