@@ -31,6 +31,7 @@ EAGER = {
     "model.codec",
     "model.masked",
     "model.generate",
+    "model.speculate",
     "export.remote.cache",
     "export.remote.runtime",
     "export.remote.seq2seq",

@@ -5,13 +5,15 @@ Models are called as ``module(**inputs) -> dict[str, Tensor]``. Nothing here imp
 
 from archtool.evaluate.metrics import Metrics
 from archtool.evaluate.pooling import Pooling
-from archtool.evaluate.registry import TASKS, TaskInfo, evaluate, find_task
+from archtool.evaluate.registry import TASKS, TaskInfo, TaskOptions, embeddings, evaluate, find_task
 
 __all__ = [
     "TASKS",
     "Metrics",
     "Pooling",
     "TaskInfo",
+    "TaskOptions",
+    "embeddings",
     "evaluate",
     "find_task",
 ]

@@ -2,7 +2,7 @@
 
 import importlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 from archtool.data.batches import Batches
@@ -15,7 +15,22 @@ from archtool.evaluate.pooling import Pooling
 from archtool.progress import SILENT, Progress
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class TaskOptions:
+    """What only one task reads.
+
+    Args:
+        draft_tokens: ``speculation``: tokens drafted per pass of the target.
+        index_ND: ``retrieval``: embeddings of the examples by the model that made the index; None: the model itself.
+        least_score: ``retrieval``: the gold score from which a pair counts as true.
+    """
+
+    draft_tokens: int = 4
+    index_ND: "Tensor | None" = None
+    least_score: float = 4.0
 
 
 @dataclass(frozen=True)
@@ -25,11 +40,12 @@ class Settings:
     Args:
         batches: passes over the data.
         progress: who is told.
-        parent: the model to agree with, for ``agreement``.
+        parent: the model to agree with, for ``agreement``; the draft, for ``speculation``.
         pooling: for embeddings.
         bootstrap: resamples for the standard errors that have no closed form (0: none).
         seed: of the bootstrap and of drawn pairs.
         name: of the task as asked (``my.py:metric`` for a user's own).
+        options: of single tasks.
     """
 
     batches: Batches
@@ -39,6 +55,7 @@ class Settings:
     bootstrap: int
     seed: int
     name: str
+    options: TaskOptions = field(default_factory=TaskOptions)
 
 
 class Run(Protocol):
@@ -116,8 +133,32 @@ TASKS: Mapping[str, TaskInfo] = {
             },
             _ALL,
         ),
+        _info(
+            "retrieval",
+            "each true pair's second sentence found by its first: recall among the best 1 and 10, mean reciprocal rank",
+            {"recall@1": True, "recall@10": True, "mrr": True, "queries": None, "documents": None},
+            ("similarity",),
+        ),
+        _info(
+            "speculation",
+            "what a draft model is worth in speculative decoding: share of its tokens taken, tokens per pass",
+            {
+                "acceptance_rate": True,
+                "greedy_match": True,
+                "tokens_per_call": True,
+                "sampled_tokens_per_call": True,
+                "greedy_tokens_per_call": True,
+            },
+            ("lm",),
+        ),
     )
 }
+
+PARTNERS: Mapping[str, tuple[str, str]] = {
+    "agreement": ("a parent", "name the model to compare with"),
+    "speculation": ("a draft", "use --task lm --draft MODEL"),
+}
+"""Tasks on two models: what the other one is, and how it is named."""
 
 USER_TASK = TaskInfo("user", "a function of your own", _ALL, {}, "archtool.evaluate.tasks.user:run")
 
@@ -144,6 +185,7 @@ def evaluate(
     pooling: Pooling | None = None,
     bootstrap: int = 0,
     seed: int = 0,
+    options: TaskOptions | None = None,
 ) -> Metrics:
     """The metrics of a model on data.
 
@@ -156,10 +198,11 @@ def evaluate(
         batch_size: examples per batch.
         device: where batches are put; the modules must be there already.
         progress: who is told.
-        parent: the model to agree with (``agreement`` only).
+        parent: the model to agree with (``agreement``) or the draft (``speculation``).
         pooling: for embeddings; None is the mean over tokens, normalised.
         bootstrap: resamples for the standard error of correlations (0: none).
-        seed: of the bootstrap and of drawn pairs.
+        seed: of the bootstrap, of drawn pairs and of sampled text.
+        options: of single tasks.
 
     Raises:
         UsageError: an unknown task, data of another kind, or a missing parent.
@@ -169,9 +212,29 @@ def evaluate(
     if data.task not in info.data:
         hint = f"it reads {', '.join(info.data)}; state the task of the data, or choose another"
         raise UsageError(f"task {task} cannot be evaluated on {data.task} data", hint)
-    if task == "agreement" and parent is None:
-        raise UsageError("agreement needs a parent", "name the model to compare with")
+    if task in PARTNERS and parent is None:
+        partner, hint = PARTNERS[task]
+        raise UsageError(f"{task} needs {partner}", hint)
     batches = Batches(data, batch_size, order="length", device=device)
-    settings = Settings(batches, progress, parent, pooling or Pooling(), bootstrap, seed, task)
+    settings = Settings(
+        batches, progress, parent, pooling or Pooling(), bootstrap, seed, task, options or TaskOptions()
+    )  # fmt: skip
     with evaluating(module, *([parent] if parent is not None else [])):
         return info.load()(module, settings)
+
+
+def embeddings(
+    module: "nn.Module",
+    data: Data,
+    *,
+    batch_size: int = 32,
+    device: str = "cpu",
+    progress: Progress = SILENT,
+    pooling: Pooling | None = None,
+) -> "Tensor":
+    """Embeddings (N, D) of all examples by a model, in the data's order; see `evaluate`."""
+    from archtool.evaluate.tasks.similarity import embed
+
+    batches = Batches(data, batch_size, order="length", device=device)
+    with evaluating(module):
+        return embed(module, Settings(batches, progress, None, pooling or Pooling(), 0, 0, "retrieval"))

@@ -1,14 +1,15 @@
 """What the operators of one forward pass share: inputs, positions, masks, state, and results computed once.
 
-The state of generation is a plain dictionary: place → (keys, values) or a recurrent state; ``"length"``, the number
-of tokens already seen; ``"kept"``, what left the blocks that run only once (an encoder).
+The state of generation is a plain dictionary: place → `Grown` keys and values, a `Fixed` value or a recurrent state (a
+tuple); ``"length"``, the number of tokens already seen; ``"kept"``, what left the blocks that run only once (an
+encoder). What is in it is replaced, never changed, so that a copy of the dictionary keeps an earlier state.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from copy import copy
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from archtool.ir.architecture import entries, flows, roots
 from archtool.ir.operator import Flow, feed_flow
@@ -17,6 +18,33 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 State = dict[str, Any]
+
+
+class Grown(NamedTuple):
+    """Keys and values (B, H, T, K), one for each token so far: later ones can be forgotten."""
+
+    k: Tensor
+    v: Tensor
+
+
+class Fixed(NamedTuple):
+    """What a place computed once for all steps."""
+
+    value: Any
+
+
+def shorten(state: State, length: int) -> bool:
+    """Forget the tokens after the first ``length``; False where a recurrent state cannot (nothing is changed then)."""
+    places = {name: value for name, value in state.items() if name not in ("length", "kept")}
+    if state.get("length", 0) <= length:
+        return True
+    if not all(isinstance(value, (Grown, Fixed)) for value in places.values()):
+        return False
+    for place, value in places.items():
+        if isinstance(value, Grown):
+            state[place] = Grown(value.k[:, :, :length], value.v[:, :, :length])
+    state["length"] = length
+    return True
 
 
 class Graph:
@@ -136,8 +164,8 @@ class Context:
         if self.state is None:
             return compute()
         if self.place not in self.state:
-            self.state[self.place] = compute()
-        return self.state[self.place]
+            self.state[self.place] = Fixed(compute())
+        return self.state[self.place].value
 
     def swap(self, first: Callable[[], Any]) -> Any:
         """This place's recurrent state before this pass (``first()`` at the start); set it with `store`."""
@@ -157,7 +185,7 @@ class Context:
         if self.place in self.state:
             before_k, before_v = self.state[self.place]
             k, v = torch.cat((before_k, k), dim=2), torch.cat((before_v, v), dim=2)
-        self.state[self.place] = (k, v)
+        self.state[self.place] = Grown(k, v)
         return k, v
 
     def padding(self, root: str) -> Tensor | None:

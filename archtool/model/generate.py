@@ -39,7 +39,7 @@ def generate(
     """
     state: dict[str, object] = {}
     fresh, ended = ids_BT, torch.zeros_like(ids_BT[:, :1], dtype=torch.bool)
-    turns, name = _turns(model), _architecture(model).inputs[-1]
+    turns, name = turning_lengths(model), _architecture(model).inputs[-1]
     for _ in range(steps):
         out = model(**(given or {}), **{name: fresh if cache else ids_BT}, state=state if cache else None)
         following = _choose(out["logits"][:, -1], temperature, generator)
@@ -55,7 +55,7 @@ def generate(
     return ids_BT
 
 
-def _turns(model: nn.Module) -> set[int]:
+def turning_lengths(model: nn.Module) -> set[int]:
     """Lengths at which the keys of earlier tokens change: a LongRoPE text that no longer is a short one."""
     ops = (layer.op for block in _architecture(model).blocks for layer in block.layers)
     rotaries = (getattr(op, "rotary", None) for op in ops)

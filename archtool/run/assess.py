@@ -7,23 +7,25 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from archtool.errors import ResourceError
+from archtool.run.beside import Beside
 from archtool.run.inputs import evaluation_data, pooling_of
 from archtool.run.step import Context, State
 
 if TYPE_CHECKING:
     from archtool.data import Data
+    from archtool.evaluate.registry import TaskOptions
     from archtool.model.build import Model
     from archtool.model.checkpoint import Checkpoint
 
 BATCH = 32
 
 
-def assess(state: State, context: Context, **records: Any) -> State:
+def assess(state: State, context: Context, beside: Beside | None = None, /, **records: Any) -> State:
     """The state with metrics of its checkpoint, snapshots of both models, and ``records`` added.
 
     Quality is measured where the recipe has data; the parent's snapshot is taken once in a run.
     """
-    judged = _quality(state, context) if context.recipe.data else {}
+    judged = _quality(state, context, beside or Beside()) if context.recipe.data else {}
     own = snapshot(state.checkpoint, context, judged.get("child"))
     kept = dict(state.records)
     same = state.parent is None or state.parent is state.checkpoint
@@ -53,19 +55,22 @@ def snapshot(checkpoint: Checkpoint, context: Context, quality: Mapping[str, Any
     }
 
 
-def _quality(state: State, context: Context) -> dict[str, Any]:
+def _quality(state: State, context: Context, beside: Beside) -> dict[str, Any]:
     """``child``: metrics of the checkpoint; ``parent``: of the parent, where they are still missing."""
     checkpoint = state.checkpoint
     data = evaluation_data(context.recipe, checkpoint)
+    options = beside.options(checkpoint, data, context)
     found: dict[str, Any] = {"data": {"digest": data.digest(), "spec": data.spec.to_json(), "examples": len(data)}}
     module = loaded(checkpoint, context)
-    found["child"] = measured(module, data, checkpoint, context)
+    found["child"] = measured(module, data, checkpoint, context, options)
+    if beside.draft is not None:
+        found["child"] |= _drafted(module, beside.draft, data, context, options)
     if state.parent is None or state.parent is checkpoint:
         return found
     same, parent = same_tokens(state.parent, checkpoint), loaded(state.parent, context)
     if "parent" not in state.records:
         theirs = data if same else evaluation_data(context.recipe, state.parent)
-        found["parent"] = measured(parent, theirs, state.parent, context)
+        found["parent"] = measured(parent, theirs, state.parent, context, options)
     if same:
         found["child"] |= _agreement(module, parent, data, checkpoint, context)
     return found
@@ -97,14 +102,26 @@ def _require_device(name: str) -> None:
         raise ResourceError(f"the device {name} is not usable here: {first}", "Use --device cpu.") from problem
 
 
-def measured(module: Model, data: Data, checkpoint: Checkpoint, context: Context) -> dict[str, Any]:
+def measured(
+    module: Model, data: Data, checkpoint: Checkpoint, context: Context, options: TaskOptions | None = None
+) -> dict[str, Any]:
     """Metric → value, standard error and direction, for the recipe's task."""
     from archtool.evaluate.registry import evaluate
 
     task = context.recipe.task or data.task
     found = evaluate(
         module, task, data, batch_size=BATCH, device=context.device, progress=context.progress,
-        pooling=pooling_of(checkpoint), seed=context.seed,
+        pooling=pooling_of(checkpoint), seed=context.seed, options=options,
+    )  # fmt: skip
+    return {name: _entry(found, name) for name in found.values}
+
+
+def _drafted(module: Model, draft: Checkpoint, data: Data, context: Context, options: TaskOptions) -> dict[str, Any]:
+    from archtool.evaluate.registry import evaluate
+
+    found = evaluate(
+        module, "speculation", data, batch_size=BATCH, device=context.device, progress=context.progress,
+        parent=loaded(draft, context), seed=context.seed, options=options,
     )  # fmt: skip
     return {name: _entry(found, name) for name in found.values}
 

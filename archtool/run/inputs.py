@@ -49,7 +49,9 @@ def data_spec(recipe: Recipe, folder: Path | None) -> DataSpec:
     if not recipe.data or not _main(recipe.data):
         raise UsageError("this step needs data", "Give --data FILE (recipe: data: {path: …}).")
     values = {k: v for k, v in recipe.data.items() if k not in ("path", "train", "test", "preprocess")}
-    task = recipe.task if recipe.task in TASKS and recipe.task != "agreement" else values.get("task", "")
+    info = TASKS.get(recipe.task or "")
+    reads = info.data if info is not None else ()
+    task = reads[0] if len(reads) == 1 else values.get("task", "")
     spec = DataSpec.from_json({**values, "source": _main(recipe.data), "task": task or ""})
     return _with_preprocess(spec, recipe.data.get("preprocess"), folder)
 
