@@ -3,9 +3,9 @@
 A mask weighs what is *read* of a unit, once: what enters a linear layer or convolution that consumes its axis, its part
 in the statistics of a norm, and in an output of the graph. An axis that nothing consumes is contracted between two
 products of a layer (the query/key dimensions of a head): there the mask weighs the first of the two. A layer's mask
-weighs its residual branch. At one the model is the parent, at zero the one without the unit, so the gradient
-with respect to the mask is the derivative of the loss on the way to the unit's removal (Michel et al. 2019; Molchanov et
-al. 2019; Kwon et al. 2022).
+weighs its residual branch, a block's those of all its layers. At one the model is the parent, at zero the one without
+the unit, so the gradient with respect to the mask is the derivative of the loss on the way to the unit's removal
+(Michel et al. 2019; Molchanov et al. 2019; Kwon et al. 2022).
 
 Legend: `B` samples, `U` units of an axis, `L` batch × sequences, `D` channels.
 """
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from archtool.model.build import Model
 
 Masks = Mapping[str, "Tensor"]
-"""Axis, or ``"block.layer"`` of a residual layer → (B, U) or (B, 1)."""
+"""Axis, block, or ``"block.layer"`` of a residual layer → (B, U) or (B, 1)."""
 
 
 def ones(model: Model, names: Sequence[str], samples: int) -> dict[str, Tensor]:
@@ -155,12 +155,13 @@ def _add(found: dict[Any, _Read], model: Model, claim: Claim, axis: str, masks: 
 
 
 def _contractions(users: Sequence[Claim]) -> list[Claim]:
-    """Where the mask of an axis that nothing consumes stands, in each layer: on its first norm, or its first producer."""
+    """Where the mask of an axis that nothing consumes stands in each layer: on its first norm, or its first producer."""
     layers: dict[str, list[Claim]] = {}
     for claim in users:
         layers.setdefault(claim.place.name, []).append(claim)
-    made = ([c for c in of if _is_norm(c)] or [c for c in of if Role.PRODUCES in c.spec.roles] for of in layers.values())
-    return [claims[0] for claims in made if claims]
+    norms = [[c for c in of if _is_norm(c)] for of in layers.values()]
+    makers = [[c for c in of if Role.PRODUCES in c.spec.roles] for of in layers.values()]
+    return [(norm or made)[0] for norm, made in zip(norms, makers, strict=True) if norm or made]
 
 
 def _consumes(claim: Claim, axis: str) -> bool:
@@ -214,13 +215,16 @@ def _weighed(model: Model, masks: Masks) -> Iterator[None]:
     """The residual branches of layers, weighed inside."""
     arch = model.architecture
     found = {place.key: place for place in arch.places if place.layer.residual and place.layer.op}
+    blocks_of = {place.block.name for place in found.values()}
     for name in masks:
-        if name not in found:
-            raise InputError(f"{name} is neither an axis nor a residual layer", "`archtool inspect MODEL` shows both.")
+        if name not in found and name not in blocks_of:
+            what = f"{name} is neither an axis nor a block or layer with a residual"
+            raise InputError(what, "`archtool inspect MODEL` shows them.")
 
     def of(block: str, layer: Layer) -> Layer:
         key = f"{block}.{layer.name}"
-        return _weighed_layer(layer, masks[key]) if key in masks else layer
+        weights = [masks[name] for name in (block, key) if name in masks and key in found]
+        return _weighed_layer(layer, weights[0] if len(weights) == 1 else weights[0] * weights[1]) if weights else layer
 
     blocks = tuple(replace(b, layers=tuple(of(b.name, layer) for layer in b.layers)) for b in arch.blocks)
     model.architecture = replace(arch, blocks=blocks)

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from archtool.data.batches import Batch
+from archtool.data.positions import by_position, counted_positions
 from archtool.errors import InputError, UsageError
-from archtool.evaluate.pooling import Pooling, by_position, pool
-from archtool.evaluate.tasks.agreement import counted_positions
+from archtool.evaluate.pooling import Pooling, pool
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
