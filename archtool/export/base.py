@@ -9,7 +9,6 @@ from typing import Any
 from archtool.errors import InputError
 from archtool.families.registry import family_named
 from archtool.model.checkpoint import Checkpoint
-from archtool.model.files import file_tensors
 
 
 class DialectRefused(InputError):
@@ -49,11 +48,3 @@ def family_config(checkpoint: Checkpoint) -> dict[str, Any]:
     """The family's configuration; None where sizes differ between blocks."""
     arch = checkpoint.architecture
     return family_named(arch.family).write(arch, base_config(checkpoint))
-
-
-def file_shapes(checkpoint: Checkpoint) -> dict[str, tuple[int, ...]]:
-    """Names and shapes of the file's tensors."""
-    arch = checkpoint.architecture
-    entries = family_named(arch.family).names(arch)
-    shapes = {tensor.name: tensor.shape for tensor in file_tensors(arch, checkpoint.plan, entries)}
-    return {**shapes, **{name: lazy.shape for name, lazy in checkpoint.source.carried.items()}}

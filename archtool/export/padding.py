@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from archtool.export.base import DialectRefused
 from archtool.ir.architecture import Architecture, Block, Layer
 from archtool.ir.axes import Dim, Selection, kept_indices
+from archtool.ir.nesting_after import renamed_nesting
 from archtool.ir.parts import TensorSpec
 from archtool.ir.table import shape, stored
 from archtool.model.checkpoint import Checkpoint
@@ -63,7 +64,8 @@ def padded(checkpoint: Checkpoint, target: Architecture) -> Checkpoint:
     for storage, spec in stored(target).items():
         base = checkpoint.tensor(before[storage]) if storage in before else None
         weights[storage] = _padded(storage, base, spec, target, chosen, _dtype(checkpoint))
-    return Checkpoint(target, type(checkpoint.plan)(), weights, checkpoint.source)
+    nesting = renamed_nesting(checkpoint.nesting, checkpoint.architecture, target)
+    return Checkpoint(target, type(checkpoint.plan)(), weights, checkpoint.source, nesting)
 
 
 def _dtype(checkpoint: Checkpoint) -> str:

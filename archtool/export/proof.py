@@ -7,11 +7,12 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from archtool.errors import ArchtoolError
-from archtool.export.base import DialectRefused, file_shapes
+from archtool.export.base import DialectRefused
 from archtool.families.registry import family_for
 from archtool.ir.architecture import Architecture
 from archtool.ir.codec import to_json
 from archtool.model.checkpoint import Checkpoint
+from archtool.model.save import file_shapes
 
 
 def prove(checkpoint: Checkpoint, config: Mapping[str, Any]) -> None:

@@ -137,11 +137,9 @@ def decoded(checkpoint: Checkpoint) -> Checkpoint:
     """The same model with every tensor dense."""
     from archtool.ir.encodings import EncodingPlan
     from archtool.ir.table import stored
-    from archtool.model.checkpoint import Checkpoint
 
-    arch = checkpoint.architecture
-    weights = {name: checkpoint.tensor(name) for name in stored(arch)}
-    return Checkpoint(arch, EncodingPlan(), weights, checkpoint.source)
+    weights = {name: checkpoint.tensor(name) for name in stored(checkpoint.architecture)}
+    return replace(checkpoint, plan=EncodingPlan(), weights=weights)
 
 
 def precision_note(checkpoint: Checkpoint, runtime: str) -> str:

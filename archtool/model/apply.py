@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from archtool.errors import InputError
 from archtool.ir.edit import Edit, Fold, RefusedEdit, Step, indices, outcome, steps
 from archtool.ir.encodings import Affine, Dense, Encoding
+from archtool.ir.nesting_after import nesting_after
 from archtool.ir.parts import TensorSpec
 from archtool.ir.table import shape, stored
 from archtool.model.carried import carried_after, under_known_names
@@ -57,9 +58,7 @@ def _structural(checkpoint: Checkpoint, step: Step) -> Checkpoint:
         found = _selected(checkpoint, source, before[source], picks)
         weights.update({storage + leaf.removeprefix(source): lazy for leaf, lazy in found.items()})
     travels = replace(checkpoint.source, carried=carried_after(checkpoint, step))
-    return replace(
-        checkpoint, architecture=step.after, plan=step.plan(checkpoint.plan), weights=weights, source=travels
-    )
+    return Checkpoint(step.after, step.plan(checkpoint.plan), weights, travels, nesting_after(checkpoint.nesting, step))
 
 
 def _selected(checkpoint: Checkpoint, storage: str, spec: TensorSpec, picks: Picks) -> dict[str, Lazy]:

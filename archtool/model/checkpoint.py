@@ -7,13 +7,14 @@ Weights are keyed by leaf names: ``"b0.attn.q.weight"`` for a dense tensor, ``"b
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from archtool.checkpoint.header import Shard
 from archtool.ir.architecture import Architecture
 from archtool.ir.encodings import Dense, Encoding, EncodingPlan, Leaf
+from archtool.ir.nesting import Nesting
 from archtool.ir.table import shape, stored
 from archtool.model.lazy import Decoded, EncodedLeaf, Lazy, Leaves, Picked, load
 
@@ -46,12 +47,13 @@ class Source:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A model: what it is, how its numbers are stored, and the numbers."""
+    """A model: what it is, how its numbers are stored, and the numbers; ``nesting``: which parts are models too."""
 
     architecture: Architecture
     plan: EncodingPlan
     weights: Mapping[str, Lazy]
     source: Source = field(default_factory=Source)
+    nesting: Nesting | None = None
 
     def tensor(self, storage: str) -> Lazy:
         """A tensor by storage id, decoded to dense if it is encoded."""
@@ -120,7 +122,7 @@ def from_module(checkpoint: Checkpoint, module: Model) -> Checkpoint:
 
     values = dict(module.named_parameters()) | dict(module.named_buffers())
     weights = {name: Held(values[name].detach().contiguous()) for name in checkpoint.weights}
-    return Checkpoint(checkpoint.architecture, checkpoint.plan, weights, checkpoint.source)
+    return replace(checkpoint, weights=weights)
 
 
 def of_module(module: Model, source: Source | None = None) -> Checkpoint:

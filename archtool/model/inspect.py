@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from archtool.ir.architecture import Place
+from archtool.ir.codec import to_json
 from archtool.ir.cost import layer_costs
 from archtool.ir.diff import diff
 from archtool.ir.parts import Kind, TensorSpec
@@ -45,6 +46,7 @@ def summary(checkpoint: Checkpoint, length: int = 64) -> dict[str, Any]:
         "dtypes": _dtypes(checkpoint),
         "carried": carried,
         "ignored": list(checkpoint.source.ignored),
+        "nesting": None if checkpoint.nesting is None else to_json(checkpoint.nesting),
         "layers": rows,
     }
 

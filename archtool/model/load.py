@@ -18,8 +18,9 @@ from archtool.errors import InputError
 from archtool.families.base import Family
 from archtool.families.registry import family_for, family_named
 from archtool.ir.architecture import Architecture
-from archtool.ir.codec import from_json
+from archtool.ir.codec import from_json, to_json
 from archtool.ir.encodings import EncodingPlan
+from archtool.ir.nesting import Nesting, check_nesting
 from archtool.ir.parts import Kind
 from archtool.ir.table import stored
 from archtool.ir.validate import validate
@@ -29,6 +30,7 @@ from archtool.model.lazy import Filed, Lazy
 from archtool.operators.registry import operator_class
 
 ARCHITECTURE = "architecture.json"
+NESTING = "nesting.json"
 WEIGHTS = ("F64", "F32", "F16", "BF16")
 """What a weight that no encoding describes may be stored as."""
 
@@ -68,9 +70,22 @@ def read_architecture(path: Path) -> tuple[Architecture, EncodingPlan]:
 
 def architecture_json(arch: Architecture, plan: EncodingPlan) -> str:
     """The text of an ``architecture.json``."""
-    from archtool.ir.codec import to_json
-
     return json.dumps({"format": 1, "architecture": to_json(arch), "plan": to_json(plan)}, indent=1) + "\n"
+
+
+def read_nesting(folder: Path | None, arch: Architecture) -> Nesting | None:
+    """What ``nesting.json`` in a model's folder says; None where there is none, `InputError` where it is wrong."""
+    if folder is None or not (folder / NESTING).exists():
+        return None
+    stated = {key: value for key, value in read_json(folder / NESTING).items() if key != "format"}
+    nesting = from_json(Nesting, stated, operator_class, "nesting")
+    check_nesting(nesting, arch)
+    return nesting
+
+
+def nesting_json(nesting: Nesting) -> str:
+    """The text of a ``nesting.json``."""
+    return json.dumps({"format": 1, **to_json(nesting)}, indent=1) + "\n"
 
 
 def bind(
@@ -89,7 +104,7 @@ def bind(
         weights.update(_pieces(store, tensor))
     claimed = {tensor.name for tensor in tensors}
     carried = {n: _verbatim(store, n) for n in store.infos if n not in claimed}
-    return Checkpoint(arch, plan, weights, replace(source, carried=carried))
+    return Checkpoint(arch, plan, weights, replace(source, carried=carried), read_nesting(source.folder, arch))
 
 
 def _pieces(store: TensorStore, tensor: FileTensor) -> dict[str, Lazy]:

@@ -25,13 +25,14 @@ from archtool.checkpoint.writer import (
     plan_shards,
     write_shards,
 )  # fmt: skip
-from archtool.families.registry import family_named
+from archtool.families.registry import family_for, family_named
+from archtool.ir.nesting_after import renamed_nesting
 from archtool.model.ahead import InTurn, ahead, then
 from archtool.model.checkpoint import Checkpoint, Source
 from archtool.model.files import FileTensor, file_tensors
 from archtool.model.layout import join
 from archtool.model.lazy import jobs, load
-from archtool.model.load import ARCHITECTURE, architecture_json
+from archtool.model.load import ARCHITECTURE, NESTING, architecture_json, nesting_json
 from archtool.progress import SILENT, Progress
 
 if TYPE_CHECKING:
@@ -66,8 +67,19 @@ def save(
         (folder / ARCHITECTURE).write_text(
             architecture_json(checkpoint.architecture, checkpoint.plan), encoding="utf-8"
         )
+    _write_nesting(checkpoint, folder, None if native else json.loads(text))
     _write_sidecars(checkpoint.source, folder)
     return written
+
+
+def _write_nesting(checkpoint: Checkpoint, folder: Path, config: Mapping[str, Any] | None) -> None:
+    """``nesting.json`` under the block names that `load` will give: the architecture's, or those of ``config``."""
+    nesting, arch = checkpoint.nesting, checkpoint.architecture
+    if nesting is not None and config is not None:
+        shapes = file_shapes(checkpoint)
+        nesting = renamed_nesting(nesting, arch, family_for(config, shapes).read(config, shapes))
+    if nesting is not None:
+        (folder / NESTING).write_text(nesting_json(nesting), encoding="utf-8")
 
 
 def _write_sidecars(source: Source, folder: Path) -> None:
@@ -128,6 +140,12 @@ def planned_size(checkpoint: Checkpoint) -> int:
 
 def _planned_file(plan: ShardPlan, metadata: Mapping[str, str]) -> int:
     return len(encode_header(plan.ordered, metadata)) + plan.nbytes
+
+
+def file_shapes(checkpoint: Checkpoint) -> dict[str, tuple[int, ...]]:
+    """Names and shapes of the file's tensors."""
+    shapes = {tensor.name: tensor.shape for tensor in _tensors(checkpoint)}
+    return {**shapes, **{name: lazy.shape for name, lazy in checkpoint.source.carried.items()}}
 
 
 def _tensors(checkpoint: Checkpoint) -> list[FileTensor]:

@@ -60,6 +60,19 @@ def show_summary(found: dict[str, Any]) -> None:
     for key in ("carried", "ignored"):
         if found[key]:
             emit(f"{key}: {', '.join(found[key])}")
+    if found["nesting"]:
+        _show_nesting(found["nesting"])
+
+
+def _show_nesting(found: dict[str, Any]) -> None:
+    """Axes with the same sizes on one line."""
+    by_sizes: dict[str, list[str]] = {}
+    for axis, sizes in found["levels"]:
+        by_sizes.setdefault(", ".join(map(str, sizes)), []).append(axis)
+    for sizes, axes in by_sizes.items():
+        emit(f"nested at {sizes}: {', '.join(axes)}")
+    if found.get("depth"):
+        emit(f"blocks that may be skipped, first to go first: {', '.join(found['depth'])}")
 
 
 def _pairs(sizes: dict[str, int]) -> str:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 from archtool.errors import ArchtoolError
-from archtool.export.base import DialectRefused, Form, base_config, family_config, file_shapes
+from archtool.export.base import DialectRefused, Form, base_config, family_config
 from archtool.export.padding import padded
 from archtool.export.proof import prove
 from archtool.families.registry import family_for, family_named
@@ -14,6 +15,7 @@ from archtool.ir.architecture import Architecture
 from archtool.ir.encodings import EncodingPlan
 from archtool.ir.table import shape, stored
 from archtool.model.checkpoint import Checkpoint
+from archtool.model.save import file_shapes
 
 HEADS = ("num_attention_heads", "num_key_value_heads", "head_dim", "n_head", "n_heads")
 
@@ -29,7 +31,7 @@ def form(checkpoint: Checkpoint) -> Form:
         except (ArchtoolError, KeyError) as error:
             reasons.append(str(error))
             continue
-        return Form(made, config, notes=(_share(checkpoint, made),))
+        return Form(made, config, notes=(_share(checkpoint, made), *_not_nested(checkpoint, made)))
     raise DialectRefused("; ".join(dict.fromkeys(reasons)))
 
 
@@ -56,12 +58,18 @@ def _largest(checkpoint: Checkpoint, keys: list[str]) -> dict[str, int]:
 
 def _target(checkpoint: Checkpoint, config: Mapping[str, Any]) -> Architecture:
     """The architecture that the configuration means, with this file's kind of head."""
-    plain = Checkpoint(checkpoint.architecture, EncodingPlan(), checkpoint.weights, checkpoint.source)
-    shapes = file_shapes(plain)
+    shapes = file_shapes(replace(checkpoint, plan=EncodingPlan()))
     family = family_for(config, shapes)
     if family.name != family_named(checkpoint.architecture.family).name:
         raise DialectRefused(f"the configuration is read as {family.name}")
     return family.read(config, shapes)
+
+
+def _not_nested(checkpoint: Checkpoint, made: Checkpoint) -> Iterator[str]:
+    """What the user should know where zeros end the nesting of an axis."""
+    before, after = (0 if c.nesting is None else len(c.nesting.levels) for c in (checkpoint, made))
+    if after < before:
+        yield f"{before - after} of {before} nested axes are filled up with zeros and not nested any more"
 
 
 def _share(checkpoint: Checkpoint, made: Checkpoint) -> str:
