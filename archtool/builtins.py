@@ -149,6 +149,16 @@ ZOO: Table = {
 
 TRANSFORMS: Table = {}
 
+CRITERIA: Table = {
+    "magnitude": ("archtool.transforms.prune.criteria.magnitude:criterion", "norm of a unit's weights; no data"),
+    "random": ("archtool.transforms.prune.criteria.random:criterion", "by chance, the floor of all criteria"),
+    "fisher": ("archtool.transforms.prune.criteria.fisher:criterion", "predicted increase of the loss, on data"),
+    "fisher-batch": (
+        "archtool.transforms.prune.criteria.fisher:batch_criterion",
+        "the same from squared sums over batches (NViT)",
+    ),
+}
+
 SEARCHERS: Table = {}
 
 RUNTIMES: Table = {
@@ -169,6 +179,7 @@ BUILTINS: Mapping[str, Table] = {
     "constructs": CONSTRUCTS,
     "steps": STEPS,
     "transforms": TRANSFORMS,
+    "criteria": CRITERIA,
     "searchers": SEARCHERS,
     "runtimes": RUNTIMES,
     "tasks": TASKS,

@@ -7,6 +7,7 @@ from pydantic import AfterValidator, BeforeValidator
 from archtool.budget.language import parse_budget
 from archtool.config.check import FieldError
 from archtool.errors import ArchtoolError
+from archtool.registry import lookup
 
 
 def _budget(text: str) -> str:
@@ -19,6 +20,18 @@ def _budget(text: str) -> str:
 
 BudgetText = Annotated[str, AfterValidator(_budget)]
 """A budget kept as written; `archtool.budget.language.parse_budget` reads it."""
+
+
+def _criterion(name: str) -> str:
+    try:
+        lookup("criteria", name)
+    except ArchtoolError as problem:
+        raise FieldError(problem.what, problem.hint) from problem
+    return name
+
+
+CriterionName = Annotated[str, AfterValidator(_criterion)]
+"""A registered criterion, by name."""
 
 
 def split_items(value: Any) -> Any:

@@ -38,7 +38,8 @@ def ones(model: Model, names: Sequence[str], samples: int) -> dict[str, Tensor]:
     import torch
 
     like = next(model.parameters())
-    groups, made = alike(model.architecture), {}
+    groups = alike(model.architecture)
+    made: dict[str, Tensor] = {}
     for name in names:
         first = next((other for other in groups.get(name, ()) if other in made), None)
         size = model.architecture.size.get(name, 1)
@@ -91,8 +92,9 @@ class _Read:
         for dimension, axis in self.factors:
             w = _spread(self.masks[axis], dimension, self.sizes, axis, args[0], -1)
             weights = w if weights is None else weights * w
-        own = weights is None or module.kind == "batch"
-        return self._weigh(out if own else weighted_norm(module, args[0], weights), self.leaving)
+        if weights is not None and module.kind != "batch":
+            out = weighted_norm(module, args[0], weights)
+        return self._weigh(out, self.leaving)
 
 
 def _spread(mask_BU: Tensor, dimension: Dim, sizes: Sizes, axis: str, x: Tensor, channel: int) -> Tensor:
@@ -155,7 +157,7 @@ def _add(found: dict[Any, _Read], model: Model, claim: Claim, axis: str, masks: 
 
 
 def _contractions(users: Sequence[Claim]) -> list[Claim]:
-    """Where the mask of an axis that nothing consumes stands in each layer: on its first norm, or its first producer."""
+    """Where the mask of an axis that nothing consumes stands in each layer: its first norm, else its first producer."""
     layers: dict[str, list[Claim]] = {}
     for claim in users:
         layers.setdefault(claim.place.name, []).append(claim)

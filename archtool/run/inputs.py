@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 EVALUATION_SPLIT = "test"
 TRAINING = ("train", "recover", "nest")
 """Verbs that learn from data, so that what judges must be kept apart."""
+DATA_FREE = ("magnitude", "random")
+"""Criteria that look at no data; others calibrate on it."""
 
 
 def open_checkpoint(recipe: Recipe) -> Checkpoint | None:
@@ -87,7 +89,8 @@ def _main(stated: Mapping[str, Any]) -> str:
 
 def _is_cut(recipe: Recipe) -> bool:
     """Whether the source is cut into splits: built-in sets and folders are; a single file when it also trains."""
-    trains = any(verb in TRAINING for verb in recipe.verbs)
+    steps = zip(recipe.verbs, recipe.options, strict=True)
+    trains = any(verb in TRAINING or options.get("criterion", DATA_FREE[0]) not in DATA_FREE for verb, options in steps)
     return trains or not Path(_main(recipe.data or {})).is_file()
 
 

@@ -72,7 +72,9 @@ def test_a_mask_of_zeros_removes_what_the_edit_removes(family):
             wanted = masked_parent(checkpoint.module("fp64"), Edit("t", tuple(map(Select, chosen.values()))))(**feed)
         for name, block in arch.outputs:
             index = kept_indices(leaving[block], arch.size, chosen)
-            channel = next((i for i, n in enumerate(found[name].shape) if n == leaving[block].size(arch.size) and i), -1)
+            channel = next(
+                (i for i, n in enumerate(found[name].shape) if n == leaving[block].size(arch.size) and i), -1
+            )
             pair = [t.index_select(channel, torch.tensor(index)) for t in (found[name], wanted[name])]
             assert torch.allclose(*pair, rtol=1e-8, atol=1e-8), (axis, name)
 
