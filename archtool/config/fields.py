@@ -43,3 +43,6 @@ def split_items(value: Any) -> Any:
 
 Names = Annotated[tuple[str, ...], BeforeValidator(split_items)]
 """Words, separated by commas or given one by one."""
+
+Numbers = Annotated[tuple[float, ...], BeforeValidator(split_items)]
+"""Numbers, separated by commas or given one by one."""

@@ -5,22 +5,37 @@
 
 A range of indices is a view (no copy); other indices are a differentiable gather. Modules read their sizes from their
 tensors, so nothing else changes; `model.apply` with the same selections gives the same network as a checkpoint.
+
+A nested model is run at many of its submodels, so those are compiled: `Family` finds once where each tensor stands and
+what each size cuts of it, a `Member` of it puts views in place and takes them out again:
+
+    family = Family(model, nesting)
+    with family.member(uniform(nesting, 0)).running():  # gradients go to the parent's, without a copy of it
+        model(input_ids=ids)["logits"].sum().backward()
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from archtool.ir.edit import indices, select
+from archtool.ir.axes import Dim, Selection, Selections
+from archtool.ir.edit import Drop, Edit, indices, select, steps
+from archtool.ir.nesting import Nesting, Submodel, check_nesting, check_submodel
 from archtool.ir.table import claims
-from archtool.model.pick import index_of
+from archtool.model.pick import Index, index_of
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from archtool.ir.axes import Selections
+    from archtool.ir.architecture import Architecture
     from archtool.model.build import Model
+
+Cut = tuple[int, Index]
+"""A dimension, and what stays of it."""
 
 
 def views(model: Model, selections: Selections) -> dict[str, Tensor]:
@@ -31,19 +46,16 @@ def views(model: Model, selections: Selections) -> dict[str, Tensor]:
     """
     arch = model.architecture
     select(arch, selections)
-    buffers = dict(model.named_buffers(remove_duplicate=False))
-    tensors = dict(model.named_parameters(remove_duplicate=False)) | buffers
     made: dict[tuple[int, object], Tensor] = {}
     found: dict[str, Tensor] = {}
-    for claim in claims(arch):
-        picks = tuple(indices(d, arch, selections) for d in claim.spec.dims)
-        if claim.name not in tensors or all(p is None for p in picks):
+    for slot in slots(model):
+        picks = tuple(indices(d, arch, selections) for d in slot.dims)
+        if all(p is None for p in picks):
             continue
-        tensor = tensors[claim.name]
-        key = (id(tensor), tuple(None if p is None else tuple(p) for p in picks))
+        key = (id(slot.tensor), tuple(None if p is None else tuple(p) for p in picks))
         if key not in made:
-            made[key] = _view(tensor, picks)
-        found[claim.name] = made[key]
+            made[key] = _cut(slot.tensor, [(i, index_of(p)) for i, p in enumerate(picks) if p is not None])
+        found[slot.name] = made[key]
     return found
 
 
@@ -54,11 +66,177 @@ def run(model: Model, tensors: Mapping[str, Tensor], **inputs: Any) -> dict[str,
     return functional_call(model, dict(tensors), kwargs=inputs, tie_weights=False)
 
 
-def _view(tensor: Tensor, picks: Sequence[Sequence[int] | None]) -> Tensor:
-    for axis, chosen in enumerate(picks):
-        if chosen is None:
-            continue
-        index = index_of(chosen)
+@dataclass(frozen=True, eq=False)
+class Slot:
+    """Where a tensor stands in the module: ``table[key]`` is it."""
+
+    name: str
+    dims: tuple[Dim, ...]
+    table: dict[str, Any]
+    key: str
+    tensor: Tensor
+
+
+def slots(model: Model) -> list[Slot]:
+    """The place of every tensor of the axis table, once."""
+    found: dict[str, Slot] = {}
+    for claim in claims(model.architecture):
+        path, _, key = claim.name.rpartition(".")
+        if claim.name not in found and (table := _table(model, path, key)) is not None:
+            found[claim.name] = Slot(claim.name, claim.spec.dims, table, key, table[key])
+    return list(found.values())
+
+
+def _table(model: Model, path: str, key: str) -> dict[str, Any] | None:
+    """Who holds a tensor; None where the module has it not (an encoded weight, a constant that it computes)."""
+    try:
+        module = model.get_submodule(path)
+    except AttributeError:
+        return None
+    tables: tuple[dict[str, Any], ...] = (module._parameters, module._buffers)
+    return next((table for table in tables if table.get(key) is not None), None)
+
+
+class Family:
+    """The submodels of a nested module, compiled: everything that does not depend on the submodel is found once.
+
+    Args:
+        model: the module; its parameters are updated in place and not replaced while the family is in use.
+        nesting: which submodels there are; what its cuts ask of the architecture is checked here, once.
+
+    Raises:
+        InputError: the architecture is not nested so.
+    """
+
+    def __init__(self, model: Model, nesting: Nesting) -> None:
+        check_nesting(nesting, model.architecture)
+        self.model, self.nesting = model, nesting
+        self._arch, self._sites = model.architecture, model.sites
+        self._touched = [(slot, dims) for slot in slots(model) if (dims := self._nested(slot))]
+        self._cuts: dict[tuple[Dim, tuple[int, ...]], Index | None] = {}
+        self._graphs: dict[tuple[str, ...], tuple[Architecture, Mapping[str, Any]]] = {(): (self._arch, self._sites)}
+
+    def _nested(self, slot: Slot) -> list[tuple[int, Dim, tuple[str, ...]]]:
+        """The nested dimensions of a tensor: where, which, and their nested axes."""
+        found = enumerate(slot.dims)
+        axes = ((i, d, tuple(dict.fromkeys(a for a in d.axes() if a in self.nesting.sizes))) for i, d in found)
+        return [item for item in axes if item[2]]
+
+    def member(self, submodel: Submodel) -> Member:
+        """The sub-network of a submodel, ready to run; `InputError` where it is not of the family."""
+        check_submodel(self.nesting, submodel, self._arch)
+        counts = dict(submodel.counts)
+        pieces: list[Piece] = []
+        for slot, dims in self._touched:
+            made = [(i, index) for i, d, axes in dims if (index := self._index(d, axes, counts)) is not None]
+            if made and slot.name.partition(".")[0] not in submodel.skipped:
+                pieces.append(_piece(slot, made))
+        return Member(self.model, pieces, self._graph(submodel.skipped), (self._arch, self._sites))
+
+    def _index(self, dimension: Dim, axes: tuple[str, ...], counts: Mapping[str, int]) -> Index | None:
+        """What stays of a dimension; None: all of it."""
+        key = (dimension, tuple(counts[axis] for axis in axes))
+        if key not in self._cuts:
+            cut = {a: Selection(a, tuple(range(counts[a]))) for a in axes if counts[a] < self._arch.size[a]}
+            picks = indices(dimension, self._arch, cut)
+            self._cuts[key] = None if picks is None else index_of(picks)
+        return self._cuts[key]
+
+    def _graph(self, skipped: tuple[str, ...]) -> tuple[Architecture, Mapping[str, Any]]:
+        """The architecture without some blocks, and where its layers stand."""
+        if skipped not in self._graphs:
+            arch = steps(self._arch, Edit("skip", tuple(map(Drop, skipped))))[-1].after
+            self._graphs[skipped] = arch, {place.key: place.site for place in arch.places}
+        return self._graphs[skipped]
+
+
+@dataclass(frozen=True, eq=False)
+class Piece:
+    """What a submodel has in place of a tensor: a view (size, stride and offset in its memory), or a gather."""
+
+    slot: Slot
+    cuts: Sequence[Cut]
+    view: tuple[Sequence[int], Sequence[int], int] | None
+
+    def take(self) -> Tensor:
+        """The piece, with gradients to the tensor."""
+        return _cut(self.slot.tensor, self.cuts)
+
+    def leaf(self) -> Tensor:
+        """The piece as a leaf whose gradient is a view of the tensor's own. Call it without gradients."""
+        import torch
+
+        tensor, view = self.slot.tensor, self.view
+        assert view is not None
+        if tensor.grad is None:
+            tensor.grad = torch.zeros_like(tensor)
+        leaf = tensor.as_strided(*view).requires_grad_()
+        alike = tensor.grad.stride() == tensor.stride()
+        leaf.grad = tensor.grad.as_strided(*view) if alike else _cut(tensor.grad, self.cuts)
+        return leaf
+
+
+def _piece(slot: Slot, cuts: Sequence[Cut]) -> Piece:
+    """A piece of a tensor; one that is no range, or takes no gradient, has no view."""
+    if not slot.tensor.requires_grad:
+        return Piece(slot, cuts, None)
+    size, stride, offset = list(slot.tensor.shape), slot.tensor.stride(), int(slot.tensor.storage_offset())
+    for axis, index in cuts:
+        if not isinstance(index, slice):
+            return Piece(slot, cuts, None)
+        size[axis] = index.stop - index.start
+        offset += index.start * stride[axis]
+    return Piece(slot, cuts, (size, stride, offset))
+
+
+@dataclass(frozen=True, eq=False)
+class Member:
+    """One submodel of a module, as what is put in place of its tensors and its graph."""
+
+    model: Model
+    pieces: Sequence[Piece]
+    graph: tuple[Architecture, Mapping[str, Any]]
+    whole: tuple[Architecture, Mapping[str, Any]]
+
+    @contextmanager
+    def running(self) -> Iterator[Model]:
+        """The module is the submodel inside; also backward passes belong there.
+
+        Where gradients are taken, a view is a leaf whose gradient is a view of the parent's, so that it is added where
+        it belongs and nothing of the parent's size is made.
+        """
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="grad and param do not obey the gradient layout contract")
+            try:
+                self.enter()
+                yield self.model
+            finally:
+                self.leave()
+
+    def enter(self) -> None:
+        """Put the submodel in place."""
+        import torch
+
+        learning = torch.is_grad_enabled()
+        self.model.architecture, self.model.sites = self.graph  # type: ignore[assignment]
+        with torch.no_grad():
+            for piece in self.pieces if learning else ():
+                if piece.view is not None:
+                    piece.slot.table[piece.slot.key] = piece.leaf()
+        for piece in self.pieces:
+            if piece.view is None or not learning:
+                piece.slot.table[piece.slot.key] = piece.take()
+
+    def leave(self) -> None:
+        """Put the whole model back."""
+        for piece in self.pieces:
+            piece.slot.table[piece.slot.key] = piece.slot.tensor
+        self.model.architecture, self.model.sites = self.whole  # type: ignore[assignment]
+
+
+def _cut(tensor: Tensor, cuts: Sequence[Cut]) -> Tensor:
+    """What stays of a tensor: a view where it is a range, else a differentiable gather."""
+    for axis, index in cuts:
         if isinstance(index, slice):
             tensor = tensor.narrow(axis, index.start, index.stop - index.start)
         else:

@@ -1,7 +1,7 @@
 """The losses of a run, step by step, as JSON lines that survive a crash."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,9 +19,9 @@ class History:
     folder: Path | None = None
     rows: list[dict[str, Any]] = field(default_factory=list)
 
-    def append(self, step: int, values: Mapping[str, float]) -> None:
-        """Add the losses of step ``step`` (from 1)."""
-        row = {"step": step, **values}
+    def append(self, step: int, values: Mapping[str, float], passes: Sequence[Mapping[str, Any]] = ()) -> None:
+        """Add the losses of step ``step`` (from 1), and a line about each of its passes where there are several."""
+        row = {"step": step, **values, **({"passes": list(passes)} if passes else {})}
         self.rows.append(row)
         if self.folder is not None:
             with (self.folder / FILE).open("a", encoding="utf-8") as file:
@@ -39,6 +39,11 @@ class History:
             return []
         whole = (self.folder / FILE).read_text(encoding="utf-8").split("\n")[:-1]
         return [json.loads(line) for line in whole]
+
+    def lines(self) -> Iterator[Mapping[str, Any]]:
+        """The lines about single passes, over all steps."""
+        for row in self.rows:
+            yield from row.get("passes", ())
 
     def curve(self, name: str = "loss") -> list[tuple[int, float]]:
         """(last step, mean) of at most `POINTS` equal stretches, for reports."""

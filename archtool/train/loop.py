@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +22,7 @@ from archtool.train.determinism import computing_with, deterministic, mixed_seed
 from archtool.train.feed import Feed
 from archtool.train.history import History
 from archtool.train.objectives.base import Objective
+from archtool.train.objectives.passes import Pass, Several, passes_of
 from archtool.train.optimizer import adamw
 from archtool.train.schedule import lr_factor, run_progress
 from archtool.train.settings import TrainSettings
@@ -43,6 +44,7 @@ class TrainResult:
         curve: (step, loss) of at most 200 stretches.
         threads: with how many it computed; results are repeatable for this number.
         processes: over how many the batches were spread.
+        passes: what an objective of several passes says of them; None for any other.
     """
 
     steps: int
@@ -51,11 +53,12 @@ class TrainResult:
     curve: tuple[tuple[int, float], ...]
     threads: int
     processes: int
+    passes: Mapping[str, Any] | None = None
 
 
 def fit(
     module: nn.Module,
-    objective: Objective,
+    objective: Objective | Several,
     data: Data,
     settings: TrainSettings,
     *,
@@ -95,7 +98,7 @@ class _Loop:
     def __init__(
         self,
         module: nn.Module,
-        objective: Objective,
+        objective: Objective | Several,
         data: Data,
         settings: TrainSettings,
         work: Path | None,
@@ -113,6 +116,7 @@ class _Loop:
         self.feed = Feed(data, settings.batch_size, settings.seed, rank, processes, str(self.device))
         self.module, self.optimizer = self.accelerator.prepare(module.train(), adamw(module, settings))
         self.history = History(work if self.accelerator.is_main_process else None)
+        self.lines: list[Mapping[str, Any]] = []
         self.step, self.elapsed_s = 0, 0.0
 
     def run(self, progress: Progress, label: str, threads: int) -> TrainResult:
@@ -126,7 +130,8 @@ class _Loop:
         self.accelerator.wait_for_everyone()
         self.plain.cpu().eval()
         curve, loss = tuple(self.history.curve()), self.history.recent()
-        return TrainResult(self.step, resumed_at, loss, curve, threads, self.accelerator.num_processes)
+        summary = self.objective.summary(self.history.lines()) if isinstance(self.objective, Several) else None
+        return TrainResult(self.step, resumed_at, loss, curve, threads, self.accelerator.num_processes, summary)
 
     def _steps(self, phase: Phase, limit_s: float | None) -> None:
         resumed_s, begun, saved_at, saved_step = self.elapsed_s, time.monotonic(), time.monotonic(), self.step
@@ -135,7 +140,8 @@ class _Loop:
             losses = self._step(limit_s)
             self.step += 1
             self.elapsed_s = resumed_s + time.monotonic() - begun
-            self.history.append(self.step, losses)
+            self.history.append(self.step, losses, self.lines)
+            self.lines = []
             phase.advance(
                 1 if self.settings.steps is not None else self.elapsed_s - before_s,
                 f"loss {losses['loss']:.4f}",
@@ -186,10 +192,21 @@ class _Loop:
         sync = contextlib.nullcontext() if last else self.accelerator.no_sync(self.module)
         half = torch.autocast(self.device.type, torch.bfloat16, enabled=settings.precision == "bf16")
         with sync, seeded(self.device, seed):
+            return self._passes(passes_of(self.objective, self.module, batch, generator), half)
+
+    def _passes(self, passes: Iterator[Pass], half: torch.autocast) -> dict[str, float]:
+        """Differentiate one pass after the other; returns the sums of their losses."""
+        totals: dict[str, float] = {}
+        while True:
             with half:
-                losses: Mapping[str, Tensor] = self.objective(self.module, batch, generator)
-            self.accelerator.backward(losses["loss"] / settings.accumulate)
-        return {name: self._mean(value.detach()) for name, value in losses.items()}
+                made = next(passes, None)
+            if made is None:
+                return totals
+            self.accelerator.backward(made.losses["loss"] / self.settings.accumulate)
+            for name, value in made.losses.items():
+                totals[name] = totals.get(name, 0.0) + self._mean(value.detach())
+            if made.line is not None:
+                self.lines.append(made.line)
 
     def _mean(self, value: Tensor) -> float:
         """The mean over processes."""

@@ -13,10 +13,13 @@ from archtool.model.checkpoint import Checkpoint, from_module
 from archtool.progress import SILENT, Progress
 from archtool.train.augment import Augment
 from archtool.train.loop import TrainResult, fit
-from archtool.train.objectives.base import Term, WeightedSum, task_loss
+from archtool.train.objectives.base import Objective, Term, WeightedSum, task_loss
+from archtool.train.objectives.passes import Several
+from archtool.train.sampling import Sampling
 from archtool.train.settings import TrainSettings
 
 if TYPE_CHECKING:
+    from archtool.model.build import Model
     from archtool.model.lazy import Lazy
 
 
@@ -26,6 +29,7 @@ def train(
     settings: TrainSettings,
     *,
     terms: Sequence[Term] = (),
+    sampling: Sampling | None = None,
     work: Path | None = None,
     augment: Augment | None = None,
     device: str = "cpu",
@@ -37,6 +41,7 @@ def train(
 
     Args:
         terms: what is minimised; none: the loss of the data's task.
+        sampling: which submodels of a nested checkpoint are trained; None: the whole model alone.
 
     Other arguments and errors are those of `archtool.train.loop.fit`; an encoded (quantized) checkpoint is an
     `InputError`.
@@ -46,10 +51,23 @@ def train(
     chosen = tuple(terms) or (Term(data.task, 1.0, task_loss(data.task)),)
     module = checkpoint.module("fp32")
     result = fit(
-        module, WeightedSum(chosen), data, settings,
+        module, _objective(checkpoint, module, chosen, sampling), data, settings,
         work=work, augment=augment, device=device, threads=threads, progress=progress, label=label,
     )  # fmt: skip
     return stored_as_before(from_module(checkpoint, module), checkpoint), result
+
+
+def _objective(
+    checkpoint: Checkpoint, module: Model, terms: Sequence[Term], sampling: Sampling | None
+) -> Objective | Several:
+    if sampling is None:
+        return WeightedSum(terms)
+    if checkpoint.nesting is None:
+        raise InputError("the model is not nested, so it has no submodels to train", "say with --nested what to nest")
+    from archtool.model.views import Family
+    from archtool.train.objectives.nested import Nested
+
+    return Nested(Family(module, checkpoint.nesting), sampling, terms)
 
 
 def distillation(parent: Checkpoint, device: str = "cpu", temperature: float = 2.0, weight: float = 1.0) -> Term:

@@ -5,8 +5,11 @@ import torch
 
 from archtool.ir.axes import Selection
 from archtool.ir.edit import Edit, RefusedEdit, Select
+from archtool.ir.nesting import uniform
 from archtool.model.apply import apply
-from archtool.model.views import run, views
+from archtool.model.views import Family, run, views
+from archtool.train.sampling import axis_groups, mix
+from archtool.transforms.nesting import nesting_of
 from archtool.transforms.units import unit_axes
 from tests.model.tiny import CONFIGS, inputs, tiny
 
@@ -44,3 +47,72 @@ def test_a_prefix_is_a_view_and_gradients_reach_the_parent():
 def test_selections_that_the_table_refuses_are_refused_here_too():
     with pytest.raises(RefusedEdit):
         views(tiny("vit").module(), {"embed.patches.positions": Selection("embed.patches.positions", (0, 1))})
+
+
+FAMILIES = ("vit", "bert", "llama")
+KINDS = [("ffn",), ("heads",), ("ffn", "heads"), ("width",), ("depth",), ("ffn", "heads", "width", "depth")]
+
+
+def close(mine, theirs):
+    """1e-6 relative to the largest entry."""
+    return (mine - theirs).abs().max() <= 1e-6 * theirs.abs().max()
+
+
+@pytest.mark.parametrize("kinds", KINDS, ids="-".join)
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_submodel_equals_its_extracted_checkpoint(family, kinds):
+    checkpoint = tiny(family)
+    nesting = nesting_of(checkpoint.architecture, kinds, (0.25, 0.5, 0.75, 1.0))
+    model, feed = checkpoint.module(), inputs(checkpoint)
+    compiled, rng = Family(model, nesting), torch.Generator().manual_seed(0)
+    members = [uniform(nesting, i) for i in range(nesting.granularities)]
+    members += [mix(nesting, axis_groups(nesting, checkpoint.architecture), rng) for _ in range(4)]
+    whole = model(**feed)
+    for submodel in members:
+        extracted = apply(checkpoint, submodel.edit(checkpoint.architecture, "t"))
+        assert len(extracted.architecture.blocks) == len(checkpoint.architecture.blocks) - len(submodel.skipped)
+        with torch.no_grad(), compiled.member(submodel).running():
+            small, expected = model(**feed), extracted.module()(**feed)
+        assert all(close(small[name], value) for name, value in expected.items())
+        if kinds == ("depth",):
+            assert all(torch.equal(small[name], value) for name, value in expected.items())
+    assert all(torch.equal(model(**feed)[name], value) for name, value in whole.items())
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_gradients_of_a_submodel_are_those_of_the_extracted_one_and_stay_in_its_prefix(family):
+    checkpoint = tiny(family)
+    nesting = nesting_of(checkpoint.architecture, ("ffn", "heads", "width", "depth"), (0.5, 1.0))
+    submodel, feed = uniform(nesting, 0), inputs(checkpoint)
+    model = checkpoint.module()
+    small = apply(checkpoint, submodel.edit(checkpoint.architecture, "t")).module()
+    sum(value.square().sum() for value in small(**feed).values()).backward()
+    with Family(model, nesting).member(submodel).running():
+        sum(value.square().sum() for value in model(**feed).values()).backward()
+    wanted = dict(small.named_parameters())
+    for name, p in model.named_parameters():
+        if name not in wanted:
+            assert p.grad is None and name.partition(".")[0] in submodel.skipped
+            continue
+        mine, theirs = p.grad, wanted[name].grad
+        inside = tuple(slice(n) for n in theirs.shape)
+        assert (mine[inside] - theirs).abs().max() <= 1e-5 * theirs.abs().max() + 1e-7, name
+        outside = mine.clone()
+        outside[inside] = 0
+        assert not outside.any(), name
+
+
+def test_a_cut_that_is_no_range_is_gathered_and_learns_too():
+    checkpoint = tiny("llama")
+    nesting = nesting_of(checkpoint.architecture, ("v",), (0.5, 1.0))
+    submodel, feed = uniform(nesting, 0), inputs(checkpoint)
+    model = checkpoint.module()
+    member = Family(model, nesting).member(submodel)
+    assert any(piece.view is None for piece in member.pieces)
+    small = apply(checkpoint, submodel.edit(checkpoint.architecture, "t")).module()
+    small(**feed)["logits"].sum().backward()
+    with member.running():
+        model(**feed)["logits"].sum().backward()
+    grad, theirs = model.get_parameter("b0.attn.v.weight").grad, small.get_parameter("b0.attn.v.weight").grad
+    kept = grad.reshape(2, 6, -1)[:, :3].reshape(theirs.shape)
+    assert torch.allclose(kept, theirs, rtol=1e-4, atol=1e-6) and not grad.reshape(2, 6, -1)[:, 3:].any()

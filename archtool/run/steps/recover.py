@@ -46,6 +46,8 @@ class Recover(Step[RecoverOptions]):
 
         if state.parent is None:
             raise UsageError("recover needs the parent that was changed", "put it after the step that changes")
+        if state.checkpoint.nesting is not None:
+            context.log("recover: trains the whole model; its nested submodels are not trained along")
         data = step_data(context, state, options.split)
         terms = [distillation(state.parent, context.device, options.temperature)]
         if options.task_weight:

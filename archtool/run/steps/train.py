@@ -4,7 +4,8 @@ from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
 from archtool.errors import UsageError
-from archtool.run.step import Context, Estimate, State, Step, StepOptions, option
+from archtool.run.step import Context, Estimate, State, Step, option
+from archtool.run.steps.nested import NestedOptions, nested_training
 from archtool.train.settings import Precision, Shape, TrainSettings
 
 if TYPE_CHECKING:
@@ -12,7 +13,7 @@ if TYPE_CHECKING:
     from archtool.train.loop import TrainResult
 
 
-class TrainOptions(StepOptions):
+class TrainOptions(NestedOptions):
     """Options of ``train``."""
 
     steps: int | None = option(None, "Optimizer steps.", panel="Budget", ge=1)
@@ -39,7 +40,7 @@ class Train(Step[TrainOptions]):
     summary = "Train a model: from a checkpoint, or from scratch in a recipe with model: {build: NAME}."
     examples = (
         "archtool train my-vit/ --data sklearn:digits --steps 500 --lr 2e-3 --out runs/digits",
-        "archtool train my-llama/ --task lm --data corpus.txt --minutes 10 --batch-size 16",
+        "archtool train my-llama/ --task lm --data corpus.txt --steps 2000 --nested ffn,heads --sampling sandwich",
     )
     shared = ("task", "data", "columns", "threads", "device", "require")
 
@@ -49,8 +50,9 @@ class Train(Step[TrainOptions]):
         from archtool.train.run import train
 
         data = step_data(context, state, options.split)
+        nested, sampling = nested_training(state.checkpoint, options, context)
         checkpoint, result = train(
-            state.checkpoint, data, settings_of(options, context.seed),
+            nested, data, settings_of(options, context.seed), sampling=sampling,
             work=context.work, augment=Augment(options.shift, options.flip),
             device=context.device, threads=context.threads, progress=context.progress,
         )  # fmt: skip
@@ -85,7 +87,9 @@ def trained_state(after: State, result: "TrainResult", name: str, context: Conte
     if result.resumed_at:
         context.log(f"{name}: continued after step {result.resumed_at}")
     context.detail(f"{name}: {result.steps} steps, {result.threads} threads, {result.processes} processes")
-    record = {key: value for key, value in asdict(result).items() if key != "resumed_at"}
+    record = {key: value for key, value in asdict(result).items() if key != "resumed_at" and value is not None}
+    for level, loss in ((result.passes or {}).get("nested") or {}).get("level_losses", {}).items():
+        context.log(f"{name}: level {level}: mean loss {loss:.4g}")
     assessed = assess(after, context, **{name: record})
     return replace(assessed, metrics={**assessed.metrics, f"{name}_loss": result.loss})
 

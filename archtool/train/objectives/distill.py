@@ -41,12 +41,21 @@ class Distillation:
 
         with torch.no_grad():
             wanted = self.parent(**batch.inputs)
-        if "logits" in outputs and "logits" in wanted:
-            ours, theirs = by_position(outputs["logits"]), by_position(wanted["logits"])
-            return softened_kl(ours, theirs, counted_positions(batch, theirs), self.temperature)
-        if "forecast" in outputs and "forecast" in wanted:
-            return torch.nn.functional.mse_loss(outputs["forecast"].float(), wanted["forecast"].float())
-        return embedding_distance(outputs, wanted, batch)
+        return distance(outputs, wanted, batch, self.temperature)
+
+
+def distance(
+    ours: "Mapping[str, Tensor]", theirs: "Mapping[str, Tensor]", batch: Batch, temperature: float
+) -> "Tensor":
+    """How far one model's outputs are from another's; see the top of this file for what is compared."""
+    import torch
+
+    if "logits" in ours and "logits" in theirs:
+        mine, wanted = by_position(ours["logits"]), by_position(theirs["logits"])
+        return softened_kl(mine, wanted, counted_positions(batch, wanted), temperature)
+    if "forecast" in ours and "forecast" in theirs:
+        return torch.nn.functional.mse_loss(ours["forecast"].float(), theirs["forecast"].float())
+    return embedding_distance(ours, theirs, batch)
 
 
 def softened_kl(ours: "Tensor", theirs: "Tensor", counts: "Tensor", temperature: float) -> "Tensor":
