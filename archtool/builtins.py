@@ -135,6 +135,7 @@ STEPS: Table = {
     "quantize": ("archtool.run.steps.quantize:Quantize", "Make a checkpoint's numbers smaller."),
     "fold": ("archtool.run.steps.fold:Fold", "Make norms part of the weights beside them, exactly."),
     "bench": ("archtool.run.steps.bench:Bench", "Measure latency side by side with the parent."),
+    "nest": ("archtool.run.steps.nest:Nest", "Turn a checkpoint into a nested one."),
     "extract": ("archtool.run.steps.extract:Extract", "Cut a submodel out of a nested checkpoint."),
 }
 

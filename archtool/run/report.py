@@ -9,6 +9,7 @@ from typing import Any
 
 from archtool.report import (
     BudgetCheck,
+    Candidate,
     Command,
     ExportCheck,
     LatencySample,
@@ -16,6 +17,7 @@ from archtool.report import (
     Metric,
     Provenance,
     Report,
+    Search,
     Skipped,
     Snapshot,
     StepRecord,
@@ -58,7 +60,16 @@ def build_report(folder: Path) -> Report:
         commands=tuple(_commands(folder, export)),
         limits=tuple(_limits(records, folder, export)),
         provenance=_provenance(origin, result, records),
+        search=_search(records),
     )
+
+
+def _search(records: Mapping[str, Any]) -> Search | None:
+    """The points that a step tried: `archtool.report.data.Search` as JSON under ``search``."""
+    found = records.get("search")
+    if not found:
+        return None
+    return Search(**{**found, "candidates": tuple(Candidate(**point) for point in found["candidates"])})
 
 
 def _read(path: Path) -> Any:

@@ -22,7 +22,7 @@ class CalibrationOptions(StepOptions):
         "Loss whose curvature is measured: task (labels), sampled (labels drawn from the model), projected or "
         "contrast (embeddings).",
     )
-    draws: int = option(1, "Passes over the calibration examples, each with other random labels.", ge=1)
+    passes: int = option(1, "Passes over the calibration examples, each with other random labels.", ge=1)
 
 
 def evidence(checkpoint: Checkpoint, options: CalibrationOptions, context: Context) -> Evidence:
@@ -35,7 +35,7 @@ def evidence(checkpoint: Checkpoint, options: CalibrationOptions, context: Conte
 
     return Evidence(
         data=training_data(context.recipe, checkpoint) if context.recipe.data else None,
-        collection=Collection(options.samples, options.loss, options.draws, seed=context.seed),
+        collection=Collection(options.samples, options.loss, options.passes, seed=context.seed),
         embed=partial(pool, pooling=pooling_of(checkpoint) or Pooling()),
         device=context.device, folder=get_default_path().parent / "curvature", progress=context.progress,
     )  # fmt: skip
