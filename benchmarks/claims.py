@@ -195,6 +195,21 @@ CLAIMS += tuple(
 )
 
 
+NESTED_COST = Command("nested_cost.py", 0.1, quick=True)
+CLAIMS += tuple(
+    claim for model in ("vit", "llama") for claim in (
+        *(
+            Claim(f"nested.7.{model}.{kinds}.{what}", NESTED_COST, f"{model}, {kinds}: {goal}", "<=", most)
+            for kinds in ("ffn", "ffn-heads-width") for what, goal, most in (
+                ("step_over_sum", "a nested step over its granularities alone: ≤ 1.15", 1.15),
+                ("views_over_plain", "a submodel on views over a plain module: ≤ 1.10", 1.10),
+            )
+        ),
+        Claim(f"nested.7.{model}.switch_ms", NESTED_COST, f"{model}, 12 blocks: switching submodels: ≤ 1 ms", "<=", 1),
+    )
+)  # fmt: skip
+
+
 def commands() -> tuple[Command, ...]:
     """Every command once, in the order of its first claim."""
     return tuple(dict.fromkeys(claim.command for claim in CLAIMS))

@@ -19,7 +19,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from archtool.ir.axes import Dim, Selection, Selections
@@ -68,13 +68,22 @@ def run(model: Model, tensors: Mapping[str, Tensor], **inputs: Any) -> dict[str,
 
 @dataclass(frozen=True, eq=False)
 class Slot:
-    """Where a tensor stands in the module: ``table[key]`` is it."""
+    """Where a tensor stands in the module, and how it lies in memory; on another device another one stands there."""
 
     name: str
     dims: tuple[Dim, ...]
     table: dict[str, Any]
     key: str
-    tensor: Tensor
+    size: tuple[int, ...]
+    stride: tuple[int, ...]
+    offset: int
+    trained: bool
+
+    @property
+    def tensor(self) -> Tensor:
+        """The tensor that stands there now."""
+        found: Tensor = self.table[self.key]
+        return found
 
 
 def slots(model: Model) -> list[Slot]:
@@ -83,8 +92,14 @@ def slots(model: Model) -> list[Slot]:
     for claim in claims(model.architecture):
         path, _, key = claim.name.rpartition(".")
         if claim.name not in found and (table := _table(model, path, key)) is not None:
-            found[claim.name] = Slot(claim.name, claim.spec.dims, table, key, table[key])
+            found[claim.name] = _slot(claim.name, claim.spec.dims, table, key)
     return list(found.values())
+
+
+def _slot(name: str, dims: tuple[Dim, ...], table: dict[str, Any], key: str) -> Slot:
+    tensor = table[key]
+    where = tuple(tensor.shape), tensor.stride(), int(tensor.storage_offset())
+    return Slot(name, dims, table, key, *where, tensor.requires_grad)
 
 
 def _table(model: Model, path: str, key: str) -> dict[str, Any] | None:
@@ -158,45 +173,43 @@ class Piece:
     cuts: Sequence[Cut]
     view: tuple[Sequence[int], Sequence[int], int] | None
 
-    def take(self) -> Tensor:
-        """The piece, with gradients to the tensor."""
-        return _cut(self.slot.tensor, self.cuts)
+    def take(self, tensor: Tensor) -> Tensor:
+        """The piece of a tensor, with gradients to it."""
+        return _cut(tensor, self.cuts)
 
-    def leaf(self) -> Tensor:
+    def leaf(self, tensor: Tensor) -> Tensor:
         """The piece as a leaf whose gradient is a view of the tensor's own. Call it without gradients."""
         import torch
 
-        tensor, view = self.slot.tensor, self.view
-        assert view is not None
+        assert self.view is not None
         if tensor.grad is None:
             tensor.grad = torch.zeros_like(tensor)
-        leaf = tensor.as_strided(*view).requires_grad_()
+        leaf = tensor.as_strided(*self.view).requires_grad_()
         alike = tensor.grad.stride() == tensor.stride()
-        leaf.grad = tensor.grad.as_strided(*view) if alike else _cut(tensor.grad, self.cuts)
+        leaf.grad = tensor.grad.as_strided(*self.view) if alike else _cut(tensor.grad, self.cuts)
         return leaf
 
 
 def _piece(slot: Slot, cuts: Sequence[Cut]) -> Piece:
     """A piece of a tensor; one that is no range, or takes no gradient, has no view."""
-    if not slot.tensor.requires_grad:
-        return Piece(slot, cuts, None)
-    size, stride, offset = list(slot.tensor.shape), slot.tensor.stride(), int(slot.tensor.storage_offset())
+    size, offset = list(slot.size), slot.offset
     for axis, index in cuts:
         if not isinstance(index, slice):
             return Piece(slot, cuts, None)
         size[axis] = index.stop - index.start
-        offset += index.start * stride[axis]
-    return Piece(slot, cuts, (size, stride, offset))
+        offset += index.start * slot.stride[axis]
+    return Piece(slot, cuts, (size, slot.stride, offset) if slot.trained else None)
 
 
 @dataclass(frozen=True, eq=False)
 class Member:
-    """One submodel of a module, as what is put in place of its tensors and its graph."""
+    """One submodel of a module, as what is put in place of its tensors and its graph; ``parent``: those, meanwhile."""
 
     model: Model
     pieces: Sequence[Piece]
     graph: tuple[Architecture, Mapping[str, Any]]
     whole: tuple[Architecture, Mapping[str, Any]]
+    parent: list[Tensor] = field(default_factory=list)
 
     @contextmanager
     def running(self) -> Iterator[Model]:
@@ -218,19 +231,23 @@ class Member:
         import torch
 
         learning = torch.is_grad_enabled()
+        assert not self.parent, "the submodel is in place already"
         self.model.architecture, self.model.sites = self.graph  # type: ignore[assignment]
+        self.parent.extend(piece.slot.tensor for piece in self.pieces)
+        both = list(zip(self.pieces, self.parent, strict=True))
         with torch.no_grad():
-            for piece in self.pieces if learning else ():
+            for piece, tensor in both if learning else ():
                 if piece.view is not None:
-                    piece.slot.table[piece.slot.key] = piece.leaf()
-        for piece in self.pieces:
+                    piece.slot.table[piece.slot.key] = piece.leaf(tensor)
+        for piece, tensor in both:
             if piece.view is None or not learning:
-                piece.slot.table[piece.slot.key] = piece.take()
+                piece.slot.table[piece.slot.key] = piece.take(tensor)
 
     def leave(self) -> None:
         """Put the whole model back."""
-        for piece in self.pieces:
-            piece.slot.table[piece.slot.key] = piece.slot.tensor
+        for piece, tensor in zip(self.pieces, self.parent, strict=False):
+            piece.slot.table[piece.slot.key] = tensor
+        self.parent.clear()
         self.model.architecture, self.model.sites = self.whole  # type: ignore[assignment]
 
 

@@ -116,3 +116,33 @@ def test_a_cut_that_is_no_range_is_gathered_and_learns_too():
     grad, theirs = model.get_parameter("b0.attn.v.weight").grad, small.get_parameter("b0.attn.v.weight").grad
     kept = grad.reshape(2, 6, -1)[:, :3].reshape(theirs.shape)
     assert torch.allclose(kept, theirs, rtol=1e-4, atol=1e-6) and not grad.reshape(2, 6, -1)[:, 3:].any()
+
+
+ALL = ("ffn", "heads", "queries", "qk", "v", "inner", "state", "rank", "width")
+
+
+@pytest.mark.parametrize("family", sorted(CONFIGS))
+def test_submodels_of_every_family_run_on_views(family):
+    checkpoint = tiny(family)
+    nesting = nesting_of(checkpoint.architecture, ALL, (0.5, 1.0))
+    model, feed, submodel = checkpoint.module(), inputs(checkpoint), uniform(nesting, 0)
+    extracted = apply(checkpoint, submodel.edit(checkpoint.architecture, "t")).module()
+    with torch.no_grad(), Family(model, nesting).member(submodel).running():
+        small, expected = model(**feed), extracted(**feed)
+    for name, value in expected.items():
+        assert torch.allclose(small[name], value, atol=1e-5, rtol=1e-5), name
+
+
+def test_a_family_follows_its_module_to_another_type():
+    """Moving a module replaces its buffers; a member puts back what stood there when it began."""
+    checkpoint = tiny("llama")
+    nesting = nesting_of(checkpoint.architecture, ("ffn", "heads", "qk"), (0.5, 1.0))
+    submodel, feed, model = uniform(nesting, 0), inputs(checkpoint), checkpoint.module()
+    member = Family(model, nesting).member(submodel)
+    assert any(piece.slot.name.endswith("frequencies") or not piece.slot.trained for piece in member.pieces)
+    model.double()
+    with member.running():
+        small = model(**feed)["logits"]
+    expected = apply(checkpoint, submodel.edit(checkpoint.architecture, "t")).module().double()(**feed)["logits"]
+    assert torch.allclose(small, expected, rtol=1e-6, atol=1e-6)
+    assert all(value.dtype == torch.float64 for value in (*model.parameters(), *model.buffers()))
