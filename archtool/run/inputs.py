@@ -65,13 +65,13 @@ def _with_preprocess(spec: DataSpec, stated: Mapping[str, Any] | None, folder: P
 
 
 def evaluation_data(recipe: Recipe, checkpoint: Checkpoint) -> Data:
-    """What quality is judged on: ``data.test``, or the stated split, or ``test`` of what is also trained on."""
+    """What quality is judged on: ``data.test``, else the stated split, or ``test`` of what is also trained on."""
     stated = recipe.data or {}
     if stated.get("test"):
         return _load(recipe, checkpoint, str(stated["test"]), "")
     split = stated.get("split")
     if split is None:
-        split = EVALUATION_SPLIT if _is_cut(recipe) else ""
+        split = EVALUATION_SPLIT if _is_cut(recipe) and not stated.get("train") else ""
     return _load(recipe, checkpoint, _main(stated), str(split))
 
 

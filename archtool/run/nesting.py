@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from archtool.run.step import Context
+from archtool.run.step import Context, State
 
 if TYPE_CHECKING:
     from archtool.ir.edit import Edit
@@ -77,15 +77,21 @@ def _depth(checkpoint: Checkpoint, options: NestOptions, seen: Evidence, context
     return tuple(sorted(names, key=lambda name: scores[name]))
 
 
-def level_records(original: Checkpoint, made: Nested, trained: Checkpoint, context: Context) -> list[dict[str, Any]]:
-    """Each level: its share, sizes, costs, and its quality three ways where the recipe has data."""
+def level_records(original: Checkpoint, made: Nested, after: State, context: Context) -> list[dict[str, Any]]:
+    """Each level: its share, sizes, costs, and its quality three ways where the recipe has data.
+
+    Args:
+        original: as it was.
+        made: in order.
+        after: with the nested checkpoint, assessed: the whole is not measured again.
+    """
     from archtool.model.apply import apply
     from archtool.model.costs import Workload, costs
     from archtool.transforms.nested_levels import block_parameters
 
     arch = made.checkpoint.architecture
-    sides = {PLAIN: original, ORDERED: made.checkpoint, NESTED: trained}
-    if trained is made.checkpoint:
+    sides = {PLAIN: original, ORDERED: made.checkpoint, NESTED: after.checkpoint}
+    if after.checkpoint is made.checkpoint:
         del sides[NESTED]
     found = []
     for fraction, level in zip(made.fractions, made.levels, strict=True):
@@ -98,9 +104,18 @@ def level_records(original: Checkpoint, made: Nested, trained: Checkpoint, conte
             "skipped": list(level.skipped),
             "block_parameters": block_parameters(child.architecture),
             "costs": costs(child, Workload(context.recipe.length)),
-            "metrics": _qualities(small, context) if context.recipe.data else {},
+            "metrics": _qualities(small, context) if context.recipe.data and fraction < 1 else _whole(sides, after),
         })  # fmt: skip
     return found
+
+
+def _whole(sides: Mapping[str, Checkpoint], after: State) -> dict[str, Any]:
+    """The quality of the whole model, as it was assessed; an order changes nothing."""
+    if "data" not in after.records:
+        return {}
+    own, before = (after.records[which]["metrics"] for which in ("child", "parent"))
+    judged = {name: value for name, value in own.items() if not name.startswith("agreement_")}
+    return {side: judged if side == NESTED else before for side in sides}
 
 
 def _qualities(small: Mapping[str, Checkpoint], context: Context) -> dict[str, Any]:

@@ -75,7 +75,7 @@ class Nest(Step[NestOptions]):
         trains = options.steps > 0
         done = _trained(ordered, state.checkpoint, options, context) if trains else assess(ordered, context)
         notes = [*done.records.get("notes", []), *({"what": w, "reason": r} for w, r in made.notes)]
-        found = level_records(state.checkpoint, made, done.checkpoint, context)
+        found = level_records(state.checkpoint, made, done, context)
         records = {**done.records, "notes": notes, "nest": {"levels": found}, **search_record(found)}
         return replace(done, records=records, metrics={**done.metrics, **level_metrics(found)}, derived=None)
 
