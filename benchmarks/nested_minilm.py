@@ -1,8 +1,8 @@
 """Nested, item 5: all-MiniLM-L6-v2 made nested with unlabeled sentences: four sizes, judged on STS-B dev.
 
-The calibration file holds the sentences of STS-B's train split with every score set to 0, so that none can be used. Order
-and allocation alone are measured with several calibration seeds; the short nested training runs once, by the command
-line, and is the run whose minutes count. The test split is looked at only with ``--test``, at the end.
+The calibration file holds the sentences of STS-B's train split with every score set to 0, so that none can be used.
+Order and allocation alone are measured with several calibration seeds; the short nested training runs once, by the
+command line, and is the run whose minutes count. The test split is looked at only with ``--test``, at the end.
 
 python benchmarks/nested_minilm.py            # 3 calibration seeds, one training
 python benchmarks/nested_minilm.py --quick    # one seed, the order alone
