@@ -52,7 +52,7 @@ def masked(model: Model, masks: Masks) -> Iterator[None]:
     """The model reads its units through the masks inside; afterwards it is as before.
 
     Raises:
-        InputError: an axis that no layer reads, or a name that is none.
+        InputError: an axis that no layer reads or that a free tensor does (a spectral filter), or a name that is none.
     """
     layers = {name: mask for name, mask in masks.items() if name not in model.architecture.size}
     axes = {name: mask for name, mask in masks.items() if name not in layers}
@@ -130,7 +130,7 @@ def _reads(model: Model, masks: Masks) -> dict[nn.Module, _Read]:
     """Module → what it reads of the masked axes."""
     found: dict[nn.Module, _Read] = {}
     for axis in masks:
-        users = [c for c in axis_claims(model.architecture, axis) if c.spec.kind is not Kind.DERIVED]
+        users = [c for c in axis_claims(model.architecture, axis) if c.spec.kind is not Kind.DERIVED or _is_norm(c)]
         if not users:
             raise InputError(f"there is no axis {axis!r} to put a mask on", "`archtool inspect MODEL` shows the axes.")
         contracted = not any(_consumes(claim, axis) for claim in users)
@@ -144,7 +144,10 @@ def _reads(model: Model, masks: Masks) -> dict[nn.Module, _Read]:
 
 def _add(found: dict[Any, _Read], model: Model, claim: Claim, axis: str, masks: Masks, leaving: bool) -> None:
     part = _part(claim)
-    if not isinstance(part, Linear | Conv | Norm) or not (leaving or isinstance(part, Norm) or _consumes(claim, axis)):
+    if (leaving or _consumes(claim, axis)) and not isinstance(part, Linear | Conv | Norm):
+        what = f"{axis} is held by {claim.name}, a free tensor, so that no mask weighs it for each sample"
+        raise InputError(what, "Choose other units, or protect that layer.")
+    if not (leaving or isinstance(part, Norm) or _consumes(claim, axis)):
         return
     module = model.get_submodule(f"{claim.place.name}.{claim.part}")
     read = found.setdefault(module, _Read(part, masks=masks, sizes=model.architecture.size))
