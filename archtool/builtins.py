@@ -37,9 +37,15 @@ FAMILIES: Table = {
 OPERATORS: Table = {
     "mix.attn": ("archtool.operators.attention:Attention", "softmax self-attention"),
     "mix.attn.window": ("archtool.operators.window_attention:WindowAttention", "(shifted) window attention"),
+    "mix.attn.dilated": ("archtool.operators.grid_attention:GridAttention", "attention between cells far apart"),
+    "mix.attn.neigh": ("archtool.operators.neighbourhood:NeighbourhoodAttention", "attention to the cells around"),
+    "mix.attn.stripe": ("archtool.operators.stripe_attention:StripeAttention", "attention in stripes of both ways"),
+    "mix.attn.merged": ("archtool.operators.merged_attention:MergedAttention", "attention between merged tokens"),
     "mix.attn.relbias": ("archtool.operators.biased_attention:BiasedAttention", "with a bias per relative position"),
     "mix.attn.cross": ("archtool.operators.cross_attention:CrossAttention", "softmax attention to another stream"),
     "mix.ssm": ("archtool.operators.ssm:Ssm", "selective state space (Mamba block) with scan orders"),
+    "mix.ssm.dual": ("archtool.operators.ssd:Ssd", "state space with one decay per head (Mamba-2 block)"),
+    "mix.conv.hyena": ("archtool.operators.hyena:Hyena", "two gates around a short or an implicit long convolution"),
     "mix.rnn": ("archtool.operators.rnn:Lstm", "long short-term memory along the tokens"),
     "mix.attn.linear": (
         "archtool.operators.linear_attention:LinearAttention",
@@ -60,6 +66,9 @@ OPERATORS: Table = {
     "stem.conv": ("archtool.operators.conv_stem:ConvStem", "convolution on the pixels"),
     "mix.conv.dw": ("archtool.operators.depthwise:DepthwiseConv", "a kernel per channel, on the grid or a sequence"),
     "down.conv": ("archtool.operators.down_conv:DownConv", "strided convolution between stages"),
+    "down.residual": ("archtool.operators.residual_reduction:ResidualReduction", "strided convolution and skip"),
+    "mix.conv.modulate": ("archtool.operators.modulation:Modulation", "values times a context of several kernels"),
+    "mix.conv.gated": ("archtool.operators.gated_conv:GatedConv", "products of ever wider convolved contexts"),
     "mix.attn.group": ("archtool.operators.group_attention:GroupAttention", "attention inside groups of tokens"),
     "mix.attn.offset": (
         "archtool.operators.offset_attention:OffsetAttention",
@@ -96,6 +105,7 @@ OPERATORS: Table = {
     "mix.attn.latent": ("archtool.operators.latent_attention:LatentAttention", "attention through a few latents"),
     "mix.attn.hier": ("archtool.operators.block_attention:BlockAttention", "attention to a block and to summaries"),
     "stem.conv3d": ("archtool.operators.tubelet_stem:TubeletStem", "cubes of a video"),
+    "up.repeat": ("archtool.operators.up_repeat:UpRepeat", "every token becomes a square of copies"),
     "up.shuffle": ("archtool.operators.up_shuffle:UpShuffle", "every token becomes a square of tokens"),
     "topo.join": ("archtool.operators.join:Join", "several streams side by side"),
     "topo.chsplit": ("archtool.operators.channel_split:ChannelSplit", "one group of a stream's channels"),
@@ -129,6 +139,7 @@ CONSTRUCTS: Table = {
 STEPS: Table = {
     "train": ("archtool.run.steps.train:Train", "Train a model on data with the loss of its task."),
     "recover": ("archtool.run.steps.recover:Recover", "Distil the parent into the current model."),
+    "teach": ("archtool.run.steps.teach:Teach", "Store a teacher's logits on augmented data."),
     "export": ("archtool.run.steps.export:Export", "Write a model so that other programs load it."),
     "eval": ("archtool.run.steps.evaluate:Eval", "Measure a model's quality on data."),
     "prune": ("archtool.run.steps.prune:Prune", "Make a checkpoint structurally smaller."),

@@ -190,11 +190,23 @@ CLAIMS += tuple(
     )
 )  # fmt: skip
 CLAIMS += tuple(
-    Claim(f"field.speed.{name}", FIELD_SPEED, f"{name}: a forward pass over transformers' own: ≤ 1.05", "<=", 1.05)
+    Claim(
+        f"field.speed.{name}",
+        FIELD_SPEED,
+        f"{name}: processor time of a pass over transformers' own: ≤ 1.05",
+        "<=",
+        1.05,
+    )
     for name in ("vit", "bert", *FIELD)
 )
 
 
+TRAIN_RESUME = Command("train_resume.py", 0.1, quick=True)
+CLAIMS += (
+    Claim("nested.6.distinct_hashes", TRAIN_RESUME, "killed at random steps, resumed: one hash", "==", 1),
+    Claim("nested.6.loss_difference_sgd", TRAIN_RESUME, "SGD in two processes: losses within 1e-4 of one", "<=", 1e-4),
+    Claim("nested.6.loss_difference_adamw", TRAIN_RESUME, "AdamW in two processes: within 1e-3 of one", "<=", 1e-3),
+)  # fmt: skip
 NESTED_COST = Command("nested_cost.py", 0.1, quick=True)
 CLAIMS += tuple(
     claim for model in ("vit", "llama") for claim in (
@@ -223,6 +235,23 @@ CLAIMS += (
             ("", "trained", (0.6, 0.75, 0.9, 1.0)), ("order.", "order alone", (0.6, 0.75, 0.9)),
         ) for level in levels
     ),
+)  # fmt: skip
+
+
+NESTED_QUALITY = Command("nested_quality.py", 1.5, quick=True)
+NEAR_TWIN = {
+    "fashion": ("at most 0.5 points below a twin trained alone", 0.5),
+    "shakespeare": ("loss at most 1.5 % above a twin trained alone", 1.5),
+}
+CLAIMS += tuple(
+    claim for task, (goal, most) in NEAR_TWIN.items() for claim in (
+        *(
+            Claim(f"nested.1.{task}.level{level}", NESTED_QUALITY, f"{task}, ffn × {share}: {goal}", "<=", most)
+            for level, share in enumerate(("1/8", "1/4", "1/2", "1"))
+        ),
+        Claim(f"nested.1.{task}.mixed", NESTED_QUALITY,
+              f"{task}: mixed widths on or above the line through the uniform ones (points or % below it)", "<=", 0.0),
+    )
 )  # fmt: skip
 
 

@@ -28,9 +28,12 @@ def main() -> None:
     from archtool.builtins import CONSTRUCTS, OPERATORS
     from archtool.registry import load
 
-    arguments(__doc__).parse_args()
+    parser = arguments(__doc__)
+    parser.add_argument("--only", metavar="KIND", nargs="*", help="these operators and constructs alone")
+    asked = parser.parse_args().only
     torch.set_num_threads(1)
-    bringers = {kind: load("operators", kind) for kind in OPERATORS} | {k: load("constructs", k) for k in CONSTRUCTS}
+    tables = (("operators", OPERATORS), ("constructs", CONSTRUCTS))
+    bringers = {k: load(group, k) for group, table in tables for k in table if not asked or k in asked}
     with tempfile.TemporaryDirectory() as scratch:
         found: dict[str, list[Steps]] = {}
         for kind, bringer in bringers.items():

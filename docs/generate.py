@@ -13,6 +13,7 @@ from typing import Any
 
 from archtool import registry
 from archtool.cli.app import build, summaries
+from archtool.cli.verbs import on_command_line
 
 DOCS = Path(__file__).resolve().parent
 FOLDER = DOCS / "commands"
@@ -60,9 +61,22 @@ def body(name: str, command: Any) -> Iterator[str]:
     rows = [flag_row(p) for p in command.params if p.param_type_name == "option" and p.name != "help"]
     if rows:
         yield "\n".join(["| flag | meaning |", "|---|---|", *rows])
+    if only := recipe_rows(name):
+        yield "In recipes and with `--set` also:"
+        yield "\n".join(["| option | meaning |", "|---|---|", *only])
     lines = [plain(line) for line in (command.epilog or "").split("\n\n")[1:]]
     if lines:
         yield "```text\n" + "\n".join(lines) + "\n```"
+
+
+def recipe_rows(name: str) -> list[str]:
+    """The options of a step that no flag says: mappings."""
+    fields = registry.load("steps", name).Options.model_fields if name in registry.entries("steps") else {}
+    return [
+        f"| `{field}` | {escaped(info.description or '')} |"
+        for field, info in fields.items()
+        if not on_command_line(info)
+    ]
 
 
 def flag_row(option: Any) -> str:

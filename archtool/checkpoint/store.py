@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 __all__ = ["Shard", "TensorInfo", "TensorStore", "open_store"]
 
 CHUNK_BYTES = 8 * 2**20
+SKIPPED_BYTES = 4096
+"""From this many unwanted bytes per row on, rows are read one by one: less is read, for a system call each."""
 
 
 class TensorStore:
@@ -68,6 +70,25 @@ class TensorStore:
         self._fill(info, first, memoryview(buffer))
         return buffer
 
+    def read_block(self, name: str, rows: slice, columns: slice) -> memoryview:
+        """The bytes ``columns`` of each of some rows, one row after another; what lies between is skipped."""
+        import numpy as np
+
+        info = self.infos[name]
+        first, shape = _row_range(info, rows)
+        per_row = _row_bytes(info, shape) // max(1, shape[0])
+        start, stop, _ = columns.indices(per_row)
+        block_RB = np.empty((shape[0], stop - start), dtype=np.uint8)
+        if stop - start == per_row:
+            self._fill(info, first, memoryview(block_RB.data).cast("B"))
+        elif per_row - (stop - start) < SKIPPED_BYTES or info.name in self._resident:
+            whole_RB = np.empty((shape[0], per_row), dtype=np.uint8)
+            self._fill(info, first, memoryview(whole_RB.data).cast("B"))
+            block_RB[:] = whole_RB[:, start:stop]
+        else:
+            pread_rows(info.file, info.start + first + start, per_row, block_RB.data)
+        return memoryview(block_RB.data).cast("B")
+
     def read_into(self, name: str, buffer: memoryview, offset: int = 0) -> None:
         """Fill a writable, contiguous ``buffer`` from byte ``offset`` of a tensor's data."""
         info = self.infos[name]
@@ -107,19 +128,31 @@ class TensorStore:
 
 def pread_into(path: Path, position: int, buffer: memoryview) -> None:
     """Fill ``buffer`` from byte ``position`` of a file; raises InputError where the file ends early."""
-    done = 0
     with open_raw(path) as fd:
-        while done < len(buffer):
-            try:
-                got = os.preadv(fd, [buffer[done:]], position + done)
-            except OSError as error:
-                raise InputError(f"{path} cannot be read: {error.strerror}.", hint="Check the disk.") from error
-            if got == 0:
-                raise InputError(
-                    f"{path} became shorter while it was read: byte {position + done} is missing.",
-                    hint="Keep the checkpoint unchanged while archtool works on it.",
-                )
-            done += got
+        _pread(fd, path, position, buffer)
+
+
+def pread_rows(path: Path, position: int, stride: int, buffer: memoryview) -> None:
+    """Fill the rows of ``buffer`` (R, B) from places of a file that lie ``stride`` bytes apart."""
+    with open_raw(path) as fd:
+        flat, per_row = buffer.cast("B"), buffer.shape[1] if buffer.shape else 0
+        for row in range(len(buffer)):
+            _pread(fd, path, position + row * stride, flat[row * per_row : (row + 1) * per_row])
+
+
+def _pread(fd: int, path: Path, position: int, buffer: memoryview) -> None:
+    done = 0
+    while done < len(buffer):
+        try:
+            got = os.preadv(fd, [buffer[done:] if done else buffer], position + done)
+        except OSError as error:
+            raise InputError(f"{path} cannot be read: {error.strerror}.", hint="Check the disk.") from error
+        if got == 0:
+            raise InputError(
+                f"{path} became shorter while it was read: byte {position + done} is missing.",
+                hint="Keep the checkpoint unchanged while archtool works on it.",
+            )
+        done += got
 
 
 def _row_range(info: TensorInfo, rows: slice | None) -> tuple[int, tuple[int, ...]]:

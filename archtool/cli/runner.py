@@ -27,11 +27,18 @@ def load_hooks() -> "Hooks":
 
 
 def execute(recipe: "Recipe", common: Common, argv: tuple[str, ...]) -> None:
-    """Run or plan a recipe and show what came of it; quality gates are checked last."""
+    """Run or plan a recipe and show what came of it; quality gates are checked last.
+
+    Of several processes (`torchrun`) the main one does; the others only take part.
+    """
     from archtool.config.gates import check_gates
     from archtool.run.engine import dry_run, run_recipe
+    from archtool.run.processes import is_main
 
     hooks = load_hooks()
+    if not is_main():
+        run_recipe(recipe, hooks, out=common.out)
+        return
     if common.dry_run:
         plan, found = dry_run(recipe, hooks, out=common.out)
         show_plan(plan, found, common)

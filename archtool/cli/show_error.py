@@ -1,12 +1,15 @@
 """How an error looks: what, where (with the line and a caret), and a remedy."""
 
 from archtool.errors import ArchtoolError, ErrorList, Where
+from archtool.run.processes import is_main
 
 
 def show_error(error: ArchtoolError, code: int | None = None) -> int:
-    """Print an error (or each of several) on stderr and return its exit code."""
+    """Print an error (or each of several) on stderr and return its exit code; of several processes one does."""
     from rich.console import Console
 
+    if not is_main():
+        return error.exit_code if code is None else code
     console = Console(stderr=True, soft_wrap=True, highlight=False, markup=False)
     errors = error.errors if isinstance(error, ErrorList) else [error]
     for index, single in enumerate(errors):

@@ -81,7 +81,7 @@ def _parameters(step: Step[Any]) -> list[inspect.Parameter]:
     model = parameter("model", Annotated[str if step.needs_model else str | None, argument])
     if step.needs_model:
         model = model.replace(default=inspect.Parameter.empty)
-    own = [_field(name, info) for name, info in step.Options.model_fields.items() if _on_command_line(info)]
+    own = [_field(name, info) for name, info in step.Options.model_fields.items() if on_command_line(info)]
     shared = [parameter(name, SHARED[name]) for name in shared_flags(step)]
     return [model, *own, *shared, *common_parameters()]
 
@@ -138,7 +138,7 @@ def _kind(annotation: Any) -> tuple[Any, tuple[str, ...]]:
     return (plain if plain in (bool, int, float) else str), ()
 
 
-def _on_command_line(info: FieldInfo) -> bool:
+def on_command_line(info: FieldInfo) -> bool:
     """Whether a flag can say it; mappings and nested options are left to ``--set`` and recipes."""
     plain = _plain(info.annotation)
     nested = isinstance(plain, type) and issubclass(plain, BaseModel)

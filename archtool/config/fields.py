@@ -18,6 +18,14 @@ def _budget(text: str) -> str:
     return text
 
 
+class _Input:
+    """Marks an option whose value is a path (or hub id) that the step reads."""
+
+
+INPUT = _Input()
+InputPath = Annotated[str | None, INPUT]
+"""A file or folder that decides the result: found beside the recipe, and its content is part of the run's identity."""
+
 BudgetText = Annotated[str, AfterValidator(_budget)]
 """A budget kept as written; `archtool.budget.language.parse_budget` reads it."""
 

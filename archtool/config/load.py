@@ -11,6 +11,7 @@ from typing import Any
 from archtool.config.check import check
 from archtool.config.data_section import DataSection
 from archtool.config.document import Document, Loc, load_yaml
+from archtool.config.fields import INPUT
 from archtool.config.override import override
 from archtool.config.recipe import Recipe
 from archtool.errors import ArchtoolError, ErrorList, RecipeError, Where
@@ -106,7 +107,23 @@ def _with_paths(recipe: Recipe, folder: Path) -> Recipe:
             key: find(value, folder) if key in DATA_PATHS and isinstance(value, str) else value
             for key, value in recipe.data.items()
         }
+    if read := input_options(recipe):
+        changes["steps"] = tuple(
+            {verb: {k: find(v, folder) if (i, verb, k) in read else v for k, v in options.items()}}
+            for i, step in enumerate(recipe.steps)
+            for verb, options in step.items()
+        )
     return recipe.model_copy(update=changes)
+
+
+def input_options(recipe: Recipe) -> dict[tuple[int, str, str], str]:
+    """The options of steps that name something to read: (step, verb, option) → its text."""
+    found: dict[tuple[int, str, str], str] = {}
+    for i, (verb, options) in enumerate(zip(recipe.verbs, recipe.options, strict=True)):
+        fields = load("steps", verb).Options.model_fields if verb in entries("steps") else {}
+        marked = [name for name, field in fields.items() if INPUT in field.metadata]
+        found |= {(i, verb, name): options[name] for name in marked if isinstance(options.get(name), str)}
+    return found
 
 
 def find(text: str, folder: Path) -> str:

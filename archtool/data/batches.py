@@ -17,11 +17,15 @@ ORDERS = ("given", "length", "shuffled")
 
 @dataclass(frozen=True)
 class Batch:
-    """``module(**batch.inputs)`` runs it; ``positions`` (B,) say which examples of the data these are."""
+    """``module(**batch.inputs)`` runs it; ``positions`` (B,) say which examples of the data these are.
+
+    In training ``passes`` (B,) say for the how many-th time, from 0, each of them is seen.
+    """
 
     inputs: "Mapping[str, Tensor]"
     targets: "Mapping[str, Tensor]"
     positions: "Tensor"
+    passes: "Tensor | None" = None
 
 
 @dataclass(frozen=True)

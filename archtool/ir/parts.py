@@ -102,7 +102,8 @@ class Conv(Part):
     """A convolution over one dimension per entry of ``kernel``.
 
     The number of groups is what the tensors' shapes say: entering channels over ``inp``. A depthwise
-    convolution has ``inp = dim(1)`` and is elementwise on ``out``, the channels that also enter.
+    convolution has ``inp = dim(1)`` and is elementwise on ``out``, the channels that also enter; a bias produces
+    them, since it makes something of nothing.
     """
 
     out: Dim
@@ -123,7 +124,7 @@ class Conv(Part):
         role = Role.ELEMENTWISE if self.depthwise else Role.PRODUCES
         dims = (self.out, self.inp, *map(dim, self.kernel))
         roles = (role, Role.CONSUMES, *(Role.ELEMENTWISE for _ in self.kernel))
-        bias = TensorSpec("bias", (self.out,), (role,), init="zeros")
+        bias = TensorSpec("bias", (self.out,), (Role.PRODUCES,), init="zeros")
         weight = TensorSpec("weight", dims, roles, encodable=True)
         return (weight, bias) if self.bias else (weight,)
 

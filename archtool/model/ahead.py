@@ -11,7 +11,7 @@ import os
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Generic, TypeVar
@@ -42,11 +42,17 @@ def then(job: Callable[[], Any], more: Callable[[Any], T]) -> Callable[[], T]:
     return InTurn(both) if isinstance(job, InTurn) else both
 
 
-def ahead(jobs: Iterable[Callable[[], T]], workers: int = WORKERS) -> Generator[T, None, None]:
-    """The results of jobs in order; at most two per worker are finished or under way before they are asked for."""
+def ahead(jobs: Iterable[Callable[[], T]], workers: int = WORKERS, *, tensors: bool = True) -> Generator[T, None, None]:
+    """The results of jobs in order; at most two per worker are finished or under way before they are asked for.
+
+    ``tensors``: whether they compute with torch, which is loaded for them.
+    """
     pending: deque[Callable[[], T]] = deque()
-    with one_thread_per_operation() as limit, ThreadPoolExecutor(workers, initializer=limit) as pool:
-        _keep_freed_memory()
+    with (
+        one_thread_per_operation() if tensors else nullcontext(None) as limit,
+        ThreadPoolExecutor(workers, initializer=limit) as pool,
+    ):
+        keep_freed_memory()
         try:
             for job in jobs:
                 pending.append(job if isinstance(job, InTurn) else pool.submit(job).result)
@@ -71,12 +77,12 @@ def one_thread_per_operation() -> Iterator[Callable[[], None]]:
         torch.set_num_threads(before)
 
 
-def _keep_freed_memory() -> None:
+def keep_freed_memory() -> None:
     """Have the process keep the memory of blocks for the next ones.
 
     The GNU library maps what is larger than a threshold anew each time, and the system then clears every page: half
     the time of a pass. Freeing something once (it is never touched) raises the threshold to its size.
     """
-    import torch
+    import numpy as np
 
-    torch.empty(KEPT_BYTES, dtype=torch.uint8)
+    np.empty(KEPT_BYTES, dtype=np.uint8)

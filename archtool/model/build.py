@@ -7,6 +7,7 @@ serves every width: `torch.func.functional_call(module, views, kwargs=inputs)` r
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import torch
@@ -19,10 +20,11 @@ from archtool.ir.table import stored
 from archtool.model.context import Context, Graph, State
 from archtool.model.initial import initial
 from archtool.model.primitives import primitive
+from archtool.model.recompute import recomputed
 
 
 class LayerModule(nn.Module):
-    """The parts of one layer."""
+    """The parts of one layer; a call runs it."""
 
     def __init__(self, place: Place, plan: EncodingPlan) -> None:
         super().__init__()
@@ -42,19 +44,26 @@ class LayerModule(nn.Module):
         else:
             self.register_buffer(part.name, made, persistent=specs[0].kind is Kind.BUFFER)
 
+    def forward(self, layer: Layer, source: Any, x: Any, ctx: Context, beside: tuple[Any, ...] = ()) -> Tensor:
+        """See `run_layer`."""
+        return run_layer(self, layer, source, x, ctx, beside)
+
 
 class Model(nn.Module):
     """A network built from an `Architecture`.
 
     ``model(**inputs)`` returns a dictionary of the architecture's outputs. Pass ``state={}`` to keep what
-    generation needs between calls; it is updated in place.
+    generation needs between calls; it is updated in place. With ``recompute`` set, blocks are run again in the backward
+    pass instead of keeping what they computed.
     """
 
     def __init__(self, architecture: Architecture, plan: EncodingPlan | None = None) -> None:
         super().__init__()
         self.architecture = architecture
         self.plan = plan or EncodingPlan()
+        self.recompute = False
         self.sites = {place.key: place.site for place in architecture.places}
+        self._graph: Graph | None = None
         for place in architecture.places:
             block = self._modules.setdefault(place.block.owner, nn.Module())
             assert block is not None
@@ -96,17 +105,21 @@ class Model(nn.Module):
     def forward(self, *, state: State | None = None, **inputs: Tensor) -> dict[str, Tensor]:
         """Run the graph; see the class docstring."""
         arch = self.architecture
-        ctx = Context(Graph(arch.blocks, arch.inputs, self.sites), inputs, state)
-        left = walk(ctx, lambda block, layer: self.get_submodule(f"{block.owner}.{layer.name}"))
+        if self._graph is None or self._graph.blocks is not arch.blocks:
+            self._graph = Graph(arch.blocks, arch.inputs, self.sites, [block for _, block in arch.outputs])
+        ctx = Context(self._graph, inputs, state)
+        run = partial(recomputed, self, run_block) if self.recompute else run_block
+        left = walk(ctx, lambda block, layer: self.get_submodule(f"{block.owner}.{layer.name}"), run)
         if state is not None:
             state["length"] = ctx.past + inputs[arch.inputs[-1]].shape[1]
         return {name: left[block] for name, block in arch.outputs}
 
 
-def walk(ctx: Context, module: Callable[[Any, Any], Any]) -> dict[str, Any]:
-    """Run a graph's blocks in order; ``module`` gives the parts of a layer. Returns what leaves each block.
+def walk(ctx: Context, module: Callable[[Any, Any], Any], run: Callable[..., Any] | None = None) -> dict[str, Any]:
+    """Run a graph's blocks in order; ``module`` gives what runs a layer. Returns what leaves the graph's outputs.
 
-    With a state, blocks on another input than the one that generation steps along run only once.
+    ``run`` is how a block is run (None: `run_block`). What nothing reads any more is let go, so that its memory serves
+    the blocks after it. With a state, blocks on another input than the one that generation steps along run only once.
     """
     graph = ctx.graph
     left: dict[str, Any] = {name: ctx.inputs.get(name) for name in graph.inputs}
@@ -115,13 +128,18 @@ def walk(ctx: Context, module: Callable[[Any, Any], Any]) -> dict[str, Any]:
         if kept is None or block.name not in kept:
             ctx.root = graph.roots[block.name]
             streams = tuple(left[name] for name in names)
-            left[block.name] = _run_block(block, streams[0] if len(streams) == 1 else streams, left, ctx, module)
+            entering = streams[0] if len(streams) == 1 else streams
+            left[block.name] = (run or run_block)(block, entering, left, ctx, module)
         if kept is not None:
             left[block.name] = kept.setdefault(block.name, left.get(block.name))
+        streams = entering = ()
+        for name in graph.done.get(block.name, ()):
+            left.pop(name, None)
     return left
 
 
-def _run_block(block: Any, x: Any, left: Mapping[str, Any], ctx: Context, module: Callable[[Any, Any], Any]) -> Any:
+def run_block(block: Any, x: Any, left: Mapping[str, Any], ctx: Context, module: Callable[[Any, Any], Any]) -> Any:
+    """The layers of one block, in order; ``x`` enters, ``left`` is what other blocks gave."""
     entered, starts = x, {layer.since: x for layer in block.layers}
     for layer in block.layers:
         ctx.place, ctx.reads = f"{block.name}.{layer.name}", layer.reads
@@ -130,7 +148,7 @@ def _run_block(block: Any, x: Any, left: Mapping[str, Any], ctx: Context, module
         source = entered if layer.source == "block" else x
         beside = tuple(left[name] for name in layer.reads)
         added = starts[layer.since] if layer.since else x
-        x = run_layer(module(block, layer), layer, source, added, ctx, beside)
+        x = module(block, layer)(layer, source, added, ctx, beside)
         entered = added if layer.since else source
     return x
 

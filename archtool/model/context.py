@@ -7,9 +7,10 @@ of tokens already seen; ``"kept"``, what left the blocks that run only once (an 
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
+from copy import copy
 from typing import TYPE_CHECKING, Any
 
-from archtool.ir.architecture import flows, roots
+from archtool.ir.architecture import entries, flows, roots
 from archtool.ir.operator import Flow, feed_flow
 
 if TYPE_CHECKING:
@@ -21,16 +22,45 @@ State = dict[str, Any]
 class Graph:
     """What a pass needs to know of a network: its blocks, its inputs and where its layers stand.
 
-    ``roots`` has the graph input that each block's stream comes from.
+    ``roots`` has the graph input that each block's stream comes from, ``done`` the blocks and inputs that nothing reads
+    after a block, other than the ``outputs``.
     """
 
-    def __init__(self, blocks: Sequence[Any], inputs: Sequence[str], sites: Mapping[str, Any]) -> None:
+    def __init__(
+        self, blocks: Sequence[Any], inputs: Sequence[str], sites: Mapping[str, Any], outputs: Sequence[str]
+    ) -> None:
         self.blocks, self.inputs, self.sites = blocks, inputs, sites
         self.roots = roots(blocks, inputs)
+        reads = ((block.name, (*read, *beside(block))) for block, read in entries(blocks, inputs))
+        last = {name: block for block, read in reads for name in (block, *read)}
+        self.done: dict[str, list[str]] = {}
+        for name, block in last.items():
+            self.done.setdefault(block, []).extend([name] if name not in outputs else [])
+        self._flows: tuple[Any, Mapping[str, Flow]] = (None, {})
+
+    def flows(self, shapes: Mapping[str, Sequence[int]]) -> Mapping[str, Flow]:
+        """What enters each layer for inputs of these shapes (of one sample); found again for the same shapes."""
+        import torch
+
+        traced = any(type(n) is not int for shape in shapes.values() for n in shape)
+        if traced or torch.compiler.is_compiling() or torch.compiler.is_exporting():
+            return self._found(shapes)
+        if self._flows[0] != shapes:
+            self._flows = dict(shapes), self._found(shapes)
+        return self._flows[1]
+
+    def _found(self, shapes: Mapping[str, Sequence[int]]) -> Mapping[str, Flow]:
+        fed = {name: feed_flow(shape) for name, shape in shapes.items()}
+        return flows(self.blocks, self.inputs, self.sites, fed)
 
     def steps(self, block: str) -> bool:
         """Whether generation runs the block at every step: it is on the last input."""
         return self.roots[block] == self.inputs[-1]
+
+
+def beside(block: Any) -> list[str]:
+    """The blocks that a block's layers read beside their own stream."""
+    return [name for layer in block.layers for name in layer.reads]
 
 
 class Context:
@@ -45,6 +75,12 @@ class Context:
         self.root = graph.inputs[0]
         self._memo: dict[Hashable, Any] = {}
 
+    def copied(self) -> Context:
+        """A pass as it is now: what is computed later in one of the two stays unknown to the other."""
+        other = copy(self)
+        other._memo = dict(self._memo)
+        return other
+
     @property
     def past(self) -> int:
         """Tokens of the present input seen before this pass."""
@@ -58,8 +94,7 @@ class Context:
         return found
 
     def _build_flows(self) -> Mapping[str, Flow]:
-        fed = {name: feed_flow(self.inputs[name].shape[1:]) for name in self.graph.inputs}
-        return flows(self.graph.blocks, self.graph.inputs, self.graph.sites, fed)
+        return self.graph.flows({name: tuple(self.inputs[name].shape[1:]) for name in self.graph.inputs})
 
     @property
     def positions(self) -> Tensor:

@@ -113,9 +113,10 @@ class MaskedNorm(nn.Module):
 
 
 def _silence(model: Model, decision: Drop) -> None:
-    """Multiply what the dropped layers add to the stream by zero."""
+    """Multiply what the dropped layers add to the stream by zero; the norms after the sums go with a whole block."""
 
     def silenced(layer: Layer) -> Layer:
+        layer = layer if decision.layer else replace(layer, post=None)
         dropped = layer.residual and decision.layer in ("", layer.name)
         return replace(layer, op=Silent(op=layer.op), branch=None, scale=False) if dropped and layer.op else layer
 

@@ -54,9 +54,19 @@ class Norm(nn.Module):
 
     def _batch_norm(self, x: Tensor) -> Tensor:
         mean, variance = self.get_buffer("running_mean"), self.get_buffer("running_var")
+        if not self.training:
+            return batch_norm(x, mean, variance, self.weight, self.bias, self.eps)
         flat_ND = x.reshape(-1, x.shape[-1])
-        normed = F.batch_norm(flat_ND, mean, variance, self.weight, self.bias, self.training, eps=self.eps)
-        return normed.reshape(x.shape)
+        return F.batch_norm(flat_ND, mean, variance, self.weight, self.bias, True, eps=self.eps).reshape(x.shape)
+
+
+def batch_norm(
+    x: Tensor, mean_D: Tensor, variance_D: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float
+) -> Tensor:
+    """BatchNorm of the last dimension by statistics that are given: one product and one sum, as they lie in memory."""
+    scale_D = torch.rsqrt(variance_D + eps) if weight is None else weight * torch.rsqrt(variance_D + eps)
+    shift_D = -mean_D * scale_D if bias is None else bias - mean_D * scale_D
+    return torch.addcmul(shift_D, x, scale_D)
 
 
 def response_norm(x_BTD: Tensor, gain: Any, bias: Any, eps: float) -> Tensor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
 from functools import partial
@@ -31,8 +31,9 @@ from archtool.model.ahead import InTurn, ahead, then
 from archtool.model.checkpoint import Checkpoint, Source
 from archtool.model.files import FileTensor, file_tensors
 from archtool.model.layout import join
-from archtool.model.lazy import jobs, load
+from archtool.model.lazy import Lazy, jobs, load
 from archtool.model.load import ARCHITECTURE, NESTING, architecture_json, nesting_json
+from archtool.model.strips import StripJob, strip
 from archtool.progress import SILENT, Progress
 
 if TYPE_CHECKING:
@@ -101,7 +102,8 @@ def write_weights(
     tensors = {tensor.name: tensor for tensor in _tensors(checkpoint)}
     made = {h.name: _jobs(checkpoint, tensors, h.name, finite) for plan in plans for h in plan.ordered}
     index = _index_metadata(checkpoint, plans) if len(plans) > 1 else None
-    with closing(ahead(chain.from_iterable(made.values()))) as ready:
+    tensors_needed = not all(isinstance(job, StripJob) for job in chain.from_iterable(made.values()))
+    with closing(ahead(chain.from_iterable(made.values()), tensors=tensors_needed)) as ready:
         return write_shards(
             folder,
             plans,
@@ -175,25 +177,29 @@ def _header(checkpoint: Checkpoint, tensor: FileTensor) -> TensorHeader:
 
 def _jobs(
     checkpoint: Checkpoint, tensors: Mapping[str, FileTensor], name: str, finite: bool
-) -> list[Callable[[], memoryview]]:
+) -> Sequence[Callable[[], memoryview]]:
     """What makes the bytes of a tensor of the file, in blocks of rows where its layout allows it."""
-    made: Iterable[Callable[[], Tensor]]
     if name not in tensors:
-        return [then(job, as_bytes) for job in jobs(checkpoint.source.carried[name])]
+        return _as_they_lie(checkpoint.source.carried[name], "")
     entry = tensors[name].entry
     pieces = [checkpoint.weights[leaf] for leaf in entry.pieces]
+    checked = name if finite else ""
     if entry.transpose or entry.interleaved:
-        made = [InTurn(lambda: join(entry, [load(piece) for piece in pieces]))]
-    else:
-        made = chain.from_iterable(map(jobs, pieces))
-    checked = partial(_checked, name=name) if finite else as_bytes
-    return [then(job, checked) for job in made]
+        return [then(InTurn(lambda: join(entry, [load(piece) for piece in pieces])), partial(_checked, name=checked))]
+    return list(chain.from_iterable(_as_they_lie(piece, checked) for piece in pieces))
+
+
+def _as_they_lie(lazy: Lazy, checked: str) -> Sequence[Callable[[], memoryview]]:
+    """What makes the bytes of a tensor in its own layout; its values are checked where a name is given."""
+    found = strip(lazy)
+    return found.jobs(checked) if found else [then(job, partial(_checked, name=checked)) for job in jobs(lazy)]
 
 
 def _checked(block: Tensor, name: str) -> memoryview:
     from archtool.checkpoint.values import check_finite
 
-    check_finite(block, name)
+    if name:
+        check_finite(block, name)
     return as_bytes(block)
 
 

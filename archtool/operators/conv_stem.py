@@ -52,5 +52,8 @@ class ConvStem(GridConv):
         return (model(("pixel_values",), stem, [[branch(Mlp(act="relu"), hidden=8)]], sizes, facts),)
 
     def forward(self, m: Any, x: Tensor, ctx: Any) -> Tensor:
-        """(B, C, H, W) → (B, T, D)."""
-        return activation(self.act)(to_tokens(m.conv(x)))
+        """(B, C, H, W) → (B, T, D), channels innermost in memory: the small image is turned, not what it becomes."""
+        import torch
+
+        pixels = x.contiguous(memory_format=torch.channels_last)
+        return activation(self.act)(to_tokens(m.conv(pixels)))

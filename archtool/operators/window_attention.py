@@ -122,12 +122,18 @@ class WindowAttention(Operator):
         shift = self.shift if window < min(grid) else 0
         sides = padded(grid, window)
         cells = rolled(x.unflatten(1, tuple(grid)), sides, -shift)
-        x_NAC = cut(cells, window)
+        x_NAC = self._cut(cells, window)
         q, k, v = (y.unflatten(-1, (heads, -1)).transpose(1, 2) for y in (m.q(x_NAC), m.k(x_NAC), m.v(x_NAC)))
         added = self._added(m, ctx, cells, window, shift)
         mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=added, scale=self.scale)
-        out = rolled(joined(m.o(mixed.transpose(1, 2).flatten(2)), sides, window), sides, shift)
+        out = rolled(self._joined(m.o(mixed.transpose(1, 2).flatten(2)), sides, window), sides, shift)
         return out[:, : grid[0], : grid[1]].flatten(1, 2)
+
+    def _cut(self, x_BRSC: Tensor, window: int) -> Tensor:
+        return cut(x_BRSC, window)
+
+    def _joined(self, x_NAC: Tensor, sides: tuple[int, int], window: int) -> Tensor:
+        return joined(x_NAC, sides, window)
 
     def _added(self, m: Any, ctx: Any, cells: Tensor, window: int, shift: int) -> Tensor:
         """What is added to the scores: (1, H, A, A), or (N, H, A, A) where windows differ."""

@@ -1,4 +1,4 @@
-"""Cutting a grid of tokens into square windows, and back.
+"""Cutting a grid of tokens into windows, and back; a number of cells stands for a square.
 
 Legend: `B` batch, `R` rows, `S` columns, `C` channels, `N` windows (of all samples), `A` cells of a window.
 """
@@ -17,9 +17,15 @@ def clamped(grid: Sequence[int], window: int) -> int:
     return min(window, *grid)
 
 
-def padded(grid: Sequence[int], window: int) -> tuple[int, int]:
+def sides_of(window: int | Sequence[int]) -> tuple[int, int]:
+    """Rows and columns of a window."""
+    return (window, window) if isinstance(window, int) else (window[0], window[1])
+
+
+def padded(grid: Sequence[int], window: int | Sequence[int]) -> tuple[int, int]:
     """Rows and columns after padding to whole windows."""
-    return -(-grid[0] // window) * window, -(-grid[1] // window) * window
+    rows, columns = sides_of(window)
+    return -(-grid[0] // rows) * rows, -(-grid[1] // columns) * columns
 
 
 def rolled(x_BRSC: Tensor, sides: Sequence[int], shift: int) -> Tensor:
@@ -31,13 +37,15 @@ def rolled(x_BRSC: Tensor, sides: Sequence[int], shift: int) -> Tensor:
     return whole.roll((shift, shift), (1, 2)) if shift else whole
 
 
-def cut(x_BRSC: Tensor, window: int) -> Tensor:
+def cut(x_BRSC: Tensor, window: int | Sequence[int]) -> Tensor:
     """(B, R, S, C) → (N, A, C), windows and their cells row by row."""
-    cells = x_BRSC.unflatten(2, (-1, window)).unflatten(1, (-1, window)).transpose(2, 3)
+    rows, columns = sides_of(window)
+    cells = x_BRSC.unflatten(2, (-1, columns)).unflatten(1, (-1, rows)).transpose(2, 3)
     return cells.flatten(3, 4).flatten(0, 2)
 
 
-def joined(x_NAC: Tensor, sides: Sequence[int], window: int) -> Tensor:
+def joined(x_NAC: Tensor, sides: Sequence[int], window: int | Sequence[int]) -> Tensor:
     """The inverse of `cut`, on a grid of ``sides``."""
-    windows = x_NAC.unflatten(1, (window, window)).unflatten(0, (-1, sides[0] // window, sides[1] // window))
+    rows, columns = sides_of(window)
+    windows = x_NAC.unflatten(1, (rows, columns)).unflatten(0, (-1, sides[0] // rows, sides[1] // columns))
     return windows.transpose(2, 3).flatten(3, 4).flatten(1, 2)

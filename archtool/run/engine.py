@@ -22,8 +22,10 @@ from archtool.errors import ArchtoolError, UsageError
 from archtool.progress import SILENT, Progress
 from archtool.run.fingerprint import input_paths, keys
 from archtool.run.folder import RunDir, check_for, write_json, write_text
+from archtool.run.follow import follow
 from archtool.run.persist import INPUT, Hooks, Saved, facts, needed, restore, save, start
 from archtool.run.plan import Plan, PlannedStep, estimates, make_plan
+from archtool.run.processes import is_main, tell, together, wait
 from archtool.run.provenance import provenance
 from archtool.run.step import Context, Estimate
 
@@ -76,6 +78,8 @@ def run_recipe(
 ) -> RunResult:
     """Run a recipe and return its result; a finished run with the same fingerprint is returned at once.
 
+    Under `torchrun` the main process does, and the others train along (`archtool.run.follow`); their result is empty.
+
     Quality gates are checked by the caller (`archtool.config.gates.check_gates`), which can show the result
     first.
 
@@ -85,10 +89,14 @@ def run_recipe(
     """
     settings = settings or RunSettings()
     plan = make_plan(recipe, out)
-    with _folder(plan) as path:
-        folder = RunDir(Path(path))
-        with folder.claim():
-            return _claimed(plan, folder, hooks, settings)
+    with together(recipe.device):
+        if not is_main():
+            follow(plan, hooks)
+            return RunResult(None, {}, {}, "")
+        with _folder(plan) as path:
+            folder = RunDir(Path(path))
+            with folder.claim():
+                return _claimed(plan, folder, hooks, settings)
 
 
 def _claimed(plan: Plan, folder: RunDir, hooks: Hooks, settings: RunSettings) -> RunResult:
@@ -99,6 +107,7 @@ def _claimed(plan: Plan, folder: RunDir, hooks: Hooks, settings: RunSettings) ->
     result = _finished(plan, folder) if started else None
     if result is not None:
         folder.finish(settings.keep_work)  # a crash may have come right after the last journal line
+        tell(None)
         return result
     first = start(hooks, plan.recipe)
     if not started:
@@ -191,6 +200,7 @@ class _Run:
     def _steps(self) -> Saved:
         first = saved = self.first
         done = len(self.folder.journal.events("step"))
+        tell((str(self.folder.path.resolve()), done))
         if done == len(self.plan.steps):
             return self._recorded(self.plan.steps[-1], saved)
         if done:
@@ -198,6 +208,7 @@ class _Run:
             saved = restore(self.hooks, self.folder, self.plan.steps[done - 1].name, first)
         for planned in self.plan.steps[done:]:
             saved = self._step(planned, first, saved)
+            wait()
         return saved
 
     def _step(self, planned: PlannedStep, first: Saved, before: Saved) -> Saved:

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from archtool.config.load import DATA_PATHS
+from archtool.config.load import DATA_PATHS, input_options
 from archtool.config.recipe import Recipe
 
 WHOLE_BYTES = 16_000_000
@@ -25,6 +25,8 @@ def input_paths(recipe: Recipe) -> dict[str, Path]:
     found: dict[str, Any] = {f"data.{key}": (recipe.data or {}).get(key) for key in DATA_PATHS}
     if recipe.model is not None:
         found |= {f"model.{key}": getattr(recipe.model, key) for key in ("path", "build", "names")}
+    for (step, verb, name), text in input_options(recipe).items():
+        found[f"steps.{step}.{verb}.{name}"] = text
     return {key: Path(text) for key, text in found.items() if isinstance(text, str) and Path(text).exists()}
 
 

@@ -16,7 +16,8 @@ from archtool.run.journal import Journal
 
 OWN_FILES = (
     "recipe.lock.yaml", "provenance.json", "journal.jsonl", "edit.json", "edit.safetensors",
-    "result.json", "metrics.json", "report.html", "report.csv", "report.json", "model", ".work",
+    "result.json", "metrics.json", "report.html", "report.csv", "report.json", "model", "teacher", ".work",
+    "front.csv", "front.json", "front",
 )  # fmt: skip
 """What ``--force`` may delete from a run directory; anything else there is the user's."""
 

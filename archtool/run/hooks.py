@@ -11,7 +11,7 @@ from archtool.config.recipe import Recipe
 from archtool.run.persist import Hooks
 from archtool.run.step import State
 
-VERIFIED_BYTES = 2_000_000_000
+VERIFIED_BYTES = 1_000_000_000
 """Models up to this size are compared with a reload at the end of a run; larger ones on request."""
 
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from archtool.model.checkpoint import Checkpoint
 
 EVALUATION_SPLIT = "test"
-TRAINING = ("train", "recover", "nest")
+TRAINING = ("train", "recover", "nest", "teach", "extract")
 """Verbs that learn from data, so that what judges must be kept apart."""
 DATA_FREE = ("magnitude", "random")
 """Criteria that look at no data; others calibrate on it."""

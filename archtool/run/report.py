@@ -15,6 +15,8 @@ from archtool.report import (
     LatencySample,
     LayerRow,
     Metric,
+    PredictedPair,
+    Prediction,
     Provenance,
     Report,
     Search,
@@ -55,21 +57,14 @@ def build_report(folder: Path) -> Report:
         layers=tuple(_layers(parent or child, child, records.get("scores", {}))),
         tensors=tuple(_tensors(child, records.get("errors", {}))),
         steps=tuple(_steps(result["steps"])),
+        predictions=tuple(_predictions(records)),
+        search=_search(records),
         skipped=tuple(Skipped(what=n["what"], reason=n["reason"]) for n in records.get("notes", [])),
         exports=tuple(_exports(folder)),
         commands=tuple(_commands(folder, export)),
         limits=tuple(_limits(records, folder, export)),
         provenance=_provenance(origin, result, records),
-        search=_search(records),
     )
-
-
-def _search(records: Mapping[str, Any]) -> Search | None:
-    """The points that a step tried: `archtool.report.data.Search` as JSON under ``search``."""
-    found = records.get("search")
-    if not found:
-        return None
-    return Search(**{**found, "candidates": tuple(Candidate(**point) for point in found["candidates"])})
 
 
 def _read(path: Path) -> Any:
@@ -160,6 +155,19 @@ def _budgets(records: Mapping[str, Any]) -> Iterator[BudgetCheck]:
         yield BudgetCheck(
             request=check["request"], achieved=check["achieved"], limit=check["limit"], unit=unit, met=check["met"]
         )
+
+
+def _search(records: Mapping[str, Any]) -> Search | None:
+    found = records.get("search")
+    if not found:
+        return None
+    candidates = tuple(Candidate(**candidate) for candidate in found["candidates"])
+    return Search(quality_name=found["quality_name"], higher_is_better=found["higher_is_better"], candidates=candidates)
+
+
+def _predictions(records: Mapping[str, Any]) -> Iterator[Prediction]:
+    for found in records.get("predictions", []):
+        yield Prediction(quantity=found["quantity"], pairs=tuple(PredictedPair(**pair) for pair in found["pairs"]))
 
 
 def _layers(parent: Mapping[str, Any], child: Mapping[str, Any], scores: Mapping[str, float]) -> Iterator[LayerRow]:

@@ -150,6 +150,7 @@ class Step(Generic[OptionsT]):
         summary: one sentence for help and reports.
         examples: two complete command lines for the help.
         writes: whether it makes a new model (False for ``eval``, ``bench``, ...).
+        distributed: whether all processes of `torchrun` must run it together.
         needs_model: whether a model must come from the recipe or an earlier step.
         shared: which of the recipe's own fields this verb takes as flags.
     """
@@ -159,6 +160,7 @@ class Step(Generic[OptionsT]):
     summary: ClassVar[str]
     examples: ClassVar[tuple[str, str]]
     writes: ClassVar[bool] = True
+    distributed: ClassVar[bool] = False
     needs_model: ClassVar[bool] = True
     shared: ClassVar[tuple[Shared, ...]] = ()
 

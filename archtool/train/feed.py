@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from archtool.data.batches import Batch, Batches
 from archtool.data.dataset import Data
-from archtool.errors import InputError
+from archtool.errors import InputError, UsageError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -24,9 +24,9 @@ class Feed:
 
     Args:
         data: what is fed.
-        batch_size: examples per batch.
+        batch_size: examples per batch, over all processes.
         seed: of the order.
-        rank: which of the processes this is; each takes its own batches.
+        rank: which of the processes this is; each takes its own part of every batch.
         processes: how many there are.
         device: where tensors are put.
     """
@@ -41,6 +41,9 @@ class Feed:
     _whole: Batch | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
+        if self.batch_size % self.processes:
+            what = f"batches of {self.batch_size} examples cannot be split among {self.processes} processes"
+            raise UsageError(what, "give a batch size that is a multiple of the number of processes")
         if len(self.data) == 0:
             raise InputError("the training data has no rows", "check --data and its split")
         if self._fits():
@@ -49,27 +52,36 @@ class Feed:
             self._whole = self._batches(0).batch(np.arange(len(self.data)))
 
     def batch(self, number: int) -> Batch:
-        """Batch ``number`` (from 0) of this process."""
-        positions = self.positions(number)
-        if self._whole is None:
-            return self._batches(0).batch(positions)
+        """This process' part of batch ``number`` (from 0)."""
         import torch
 
+        passes, positions = self.places(number)
+        return replace(self.take(positions), passes=torch.from_numpy(passes))
+
+    def __len__(self) -> int:
+        return len(self.data)
+
+    def take(self, positions: "NDArray[Any]") -> Batch:
+        """The examples at these positions of the data."""
+        import torch
+
+        if self._whole is None:
+            return self._batches(0).batch(positions)
         rows = torch.from_numpy(positions)
         inputs, targets = ({k: v[rows] for k, v in part.items()} for part in (self._whole.inputs, self._whole.targets))
         return replace(self._whole, inputs=inputs, targets=targets, positions=rows)
 
-    def positions(self, number: int) -> "NDArray[Any]":
-        """The examples of batch ``number``: consecutive places of the stream."""
+    def places(self, number: int) -> "tuple[NDArray[Any], NDArray[Any]]":
+        """This process' part of batch ``number``, consecutive places of the stream: their passes, their positions."""
         import numpy as np
 
-        begin = (number * self.processes + self.rank) * self.batch_size
-        places = np.arange(begin, begin + self.batch_size)
+        share = self.batch_size // self.processes
+        begin = number * self.batch_size + self.rank * share
+        places = np.arange(begin, begin + share)
         count = len(self.data)
         passes = places // count
-        return np.concatenate(
-            [self._pass(int(p))[places[passes == p] % count] for p in range(passes[0], passes[-1] + 1)]
-        )
+        positions = [self._pass(int(p))[places[passes == p] % count] for p in range(passes[0], passes[-1] + 1)]
+        return passes, np.concatenate(positions)
 
     def _pass(self, number: int) -> "NDArray[Any]":
         if number not in self._passes:

@@ -14,7 +14,7 @@ POINTS = 200
 
 @dataclass
 class History:
-    """Losses by step; kept in ``folder`` where there is one."""
+    """Losses by step, and what was measured after some of them; kept in ``folder`` where there is one."""
 
     folder: Path | None = None
     rows: list[dict[str, Any]] = field(default_factory=list)
@@ -47,11 +47,13 @@ class History:
 
     def curve(self, name: str = "loss") -> list[tuple[int, float]]:
         """(last step, mean) of at most `POINTS` equal stretches, for reports."""
-        width = max(1, -(-len(self.rows) // POINTS))
-        parts = [self.rows[i : i + width] for i in range(0, len(self.rows), width)]
+        rows = [row for row in self.rows if name in row]
+        width = max(1, -(-len(rows) // POINTS))
+        parts = [rows[i : i + width] for i in range(0, len(rows), width)]
         return [(part[-1]["step"], sum(row[name] for row in part) / len(part)) for part in parts]
 
     def recent(self, name: str = "loss", share: float = 0.1) -> float:
         """The mean over the last share of the run (one step at least)."""
-        last = self.rows[-max(1, round(share * len(self.rows))) :]
+        rows = [row for row in self.rows if name in row]
+        last = rows[-max(1, round(share * len(rows))) :]
         return float(sum(row[name] for row in last) / len(last))

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from archtool.data.batches import Batch
 from archtool.data.dataset import Data
 from archtool.errors import InputError
 from archtool.model.checkpoint import Checkpoint, from_module
@@ -32,6 +33,7 @@ def train(
     sampling: Sampling | None = None,
     work: Path | None = None,
     augment: Augment | None = None,
+    seeds: Callable[[Batch], Any] | None = None,
     device: str = "cpu",
     threads: int | None = None,
     progress: Progress = SILENT,
@@ -48,11 +50,11 @@ def train(
     """
     refuse_encoded(checkpoint)
     check_inputs(checkpoint, data)
-    chosen = tuple(terms) or (Term(data.task, 1.0, task_loss(data.task)),)
+    chosen = tuple(terms) or (Term("task", 1.0, task_loss(data.task)),)
     module = checkpoint.module("fp32")
     result = fit(
         module, _objective(checkpoint, module, chosen, sampling), data, settings,
-        work=work, augment=augment, device=device, threads=threads, progress=progress, label=label,
+        work=work, augment=augment, seeds=seeds, device=device, threads=threads, progress=progress, label=label,
     )  # fmt: skip
     return stored_as_before(from_module(checkpoint, module), checkpoint), result
 
@@ -73,8 +75,9 @@ def _objective(
 def distillation(parent: Checkpoint, device: str = "cpu", temperature: float = 2.0, weight: float = 1.0) -> Term:
     """The term that pulls a model to its parent."""
     from archtool.train.objectives.distill import Distillation
+    from archtool.train.objectives.teacher import live
 
-    return Term("distillation", weight, Distillation(parent.module("fp32").to(device), temperature))
+    return Term("distillation", weight, Distillation(live(parent, device), temperature))
 
 
 def refuse_encoded(checkpoint: Checkpoint) -> None:

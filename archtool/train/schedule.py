@@ -1,4 +1,5 @@
-"""The learning rate over a run: linear warm-up, then cosine, linear or no decay (Loshchilov & Hutter 2017).
+"""The learning rate over a run: linear warm-up, then cosine, linear or no decay (Loshchilov & Hutter 2017), or ``wsd``:
+a stable rate that falls in a straight line over the last fifth (Hu et al. 2024, warm-up-stable-decay).
 
 A pure function of how far the run is, so that a resumed run and one limited by time need no state. With progress
 ``step / steps`` its values are those of transformers' ``get_*_schedule_with_warmup``.
@@ -8,6 +9,9 @@ import math
 
 from archtool.train.settings import Shape
 
+DECAY = 0.2
+"""The share of a run in which ``wsd`` decays."""
+
 
 def lr_factor(progress: float, warmup: float, shape: Shape) -> float:
     """The share of the peak learning rate at ``progress`` (0..1) of a run whose first ``warmup`` share warms up."""
@@ -16,6 +20,8 @@ def lr_factor(progress: float, warmup: float, shape: Shape) -> float:
         return progress / warmup
     if shape == "constant":
         return 1.0
+    if shape == "wsd":
+        return min(1.0, (1 - progress) / DECAY)
     decayed = (progress - warmup) / (1 - warmup) if warmup < 1 else 0.0
     return 1 - decayed if shape == "linear" else 0.5 * (1 + math.cos(math.pi * decayed))
 

@@ -25,23 +25,27 @@ class TrainState:
     Attributes:
         step: finished optimizer steps; with the settings it gives the place in the data and in the schedule.
         elapsed_s: seconds trained so far, over all processes of the run.
-        model / optimizer: their ``state_dict``.
+        modules: the ``state_dict`` of what is trained: the model, and what the objective trains along.
+        optimizers: theirs, by name.
+        validation: of `archtool.train.validate`.
     """
 
     step: int
     elapsed_s: float
-    model: Mapping[str, Any]
-    optimizer: Mapping[str, Any]
+    modules: Mapping[str, Mapping[str, Any]]
+    optimizers: Mapping[str, Mapping[str, Any]]
+    validation: Mapping[str, Any]
 
 
-def identity(module: "nn.Module", data: Data, settings: TrainSettings, processes: int) -> str:
+def identity(module: "nn.Module", data: Data, settings: TrainSettings, objective: Any, augment: Any) -> str:
     """A hash of what must be the same for a state to be continued."""
     shapes = {name: list(p.shape) for name, p in module.named_parameters()}
     stated = {
         "settings": settings.identity(),
         "data": [data.spec.to_json(), len(data)],
         "shapes": shapes,
-        "processes": processes,
+        "objective": getattr(objective, "identity", ""),
+        "augment": repr(augment),
     }
     return hashlib.sha256(json.dumps(stated, sort_keys=True, default=str).encode()).hexdigest()
 
@@ -50,7 +54,7 @@ def save_state(folder: Path, state: TrainState, key: str) -> None:
     """Replace the state in ``folder``; a crash leaves the old one."""
     import torch
 
-    fields = {name: getattr(state, name) for name in ("step", "elapsed_s", "model", "optimizer")}
+    fields = {name: getattr(state, name) for name in ("step", "elapsed_s", "modules", "optimizers", "validation")}
     with atomic_file(folder / FILE) as path:
         torch.save({**fields, "key": key}, path)
 

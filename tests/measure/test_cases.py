@@ -103,7 +103,7 @@ def test_a_stack_of_copies_computes_what_the_layers_compute_in_the_model(family)
     from archtool.model.context import Context, Graph
 
     for _ in range(2):
-        ctx = Context(Graph((), ("input_ids",), {}), {"input_ids": ids, "attention_mask": ids}, None)
+        ctx = Context(Graph((), ("input_ids",), {}, ()), {"input_ids": ids, "attention_mask": ids}, None)
         expected = run_layer(model.get_submodule(layer.place.name), layer.place.layer, expected, expected, ctx)
     assert torch.allclose(copies(hidden=hidden, input_ids=ids, attention_mask=ids)["stream"], expected)
 

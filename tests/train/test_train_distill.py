@@ -6,8 +6,9 @@ from archtool.data.batches import Batch, Batches
 from archtool.errors import InputError, UsageError
 from archtool.evaluate import evaluate
 from archtool.train.objectives.base import task_loss
-from archtool.train.objectives.distill import Distillation, embedding_distance, softened_kl
+from archtool.train.objectives.distill import Distillation, embedding_distance
 from archtool.train.objectives.forecast import forecast_loss
+from archtool.train.objectives.logits import softened_kl
 from archtool.train.run import distillation, train
 
 

@@ -13,11 +13,10 @@ from archtool.errors import InputError, UsageError
 from archtool.evaluate import evaluate
 from archtool.ir.encodings import Affine
 from archtool.model.lazy import Held
-from archtool.train.augment import Augment, shifted
 from archtool.train.feed import Feed
 from archtool.train.loop import fit
 from archtool.train.objectives.base import Term, WeightedSum
-from archtool.train.optimizer import adamw
+from archtool.train.optimizer import optimizers
 from archtool.train.run import train
 from archtool.train.schedule import lr_factor, run_progress
 
@@ -55,6 +54,8 @@ def test_the_schedule_is_that_of_transformers(shape):
 
 def test_the_schedule_at_its_ends():
     assert lr_factor(0.5, 0.1, "constant") == lr_factor(1.0, 1.0, "cosine") == 1.0
+    stable = [lr_factor(at, 0.1, "wsd") for at in (0.05, 0.1, 0.5, 0.8, 0.9, 1.0)]
+    assert stable == pytest.approx([0.5, 1, 1, 1, 0.5, 0])
     assert lr_factor(0.0, 0.0, "cosine") == 1.0 and lr_factor(2.0, 0.1, "linear") == 0.0
     assert run_progress(0, 9, 0.0, None) == 0.1 and run_progress(0, 9, 30.0, 60.0) == 0.5
 
@@ -158,42 +159,29 @@ def test_bf16_computes_near_fp32_and_keeps_fp32_weights(tmp_path):
 
 def test_only_matrices_decay():
     module = torch.nn.Sequential(torch.nn.Linear(3, 2), torch.nn.LayerNorm(2))
-    groups = adamw(module, settings(weight_decay=0.3)).param_groups
+    groups = optimizers({"model": module}, settings(weight_decay=0.3))["adamw"].param_groups
     assert [(len(g["params"]), g["weight_decay"]) for g in groups] == [(1, 0.3), (3, 0.0)]
     with pytest.raises(InputError, match="no tensor that can be trained"):
-        adamw(module.requires_grad_(False), settings())
+        optimizers({"model": module.requires_grad_(False)}, settings())
 
 
 def test_the_stream_of_examples_passes_over_all_and_is_split_among_processes():
     data = load_data(DataSpec("sklearn:digits", limit=10))
     alone = Feed(data, 4, seed=3)
-    stream = np.concatenate([alone.positions(i) for i in range(5)])
+    stream = np.concatenate([alone.places(i)[1] for i in range(5)])
     assert sorted(stream[:10]) == sorted(stream[10:]) == list(range(10)) and list(stream[:10]) != list(stream[10:])
-    shared = [Feed(data, 2, 3, rank, 2) for rank in (0, 1)]
+    shared = [Feed(data, 4, 3, rank, 2) for rank in (0, 1)]
+    with pytest.raises(UsageError, match="5 examples cannot be split among 2 processes"):
+        Feed(data, 5, 3, 0, 2)
     for i in range(5):
-        assert list(alone.positions(i)) == [*shared[0].positions(i), *shared[1].positions(i)]
+        assert list(alone.places(i)[1]) == [*shared[0].places(i)[1], *shared[1].places(i)[1]]
     batch = alone.batch(7)
-    assert batch.positions.tolist() == list(alone.positions(7)) and batch.inputs["pixel_values"].shape == (
+    assert batch.positions.tolist() == list(alone.places(7)[1]) and batch.inputs["pixel_values"].shape == (
         4,
         1,
         8,
         8,
     )
-
-
-def test_shifted_images_move_and_repeat_their_border():
-    x = torch.arange(9.0).reshape(1, 1, 3, 3)
-    moved = {tuple(shifted(x, 1, torch.Generator().manual_seed(s)).flatten().tolist()) for s in range(60)}
-    right_and_down = (0, 0, 1, 0, 0, 1, 3, 3, 4)
-    assert len(moved) == 9 and right_and_down in moved and tuple(range(9)) in moved
-
-
-def test_augmentation_is_seeded_and_leaves_other_data_alone():
-    batch = Feed(load_data(DataSpec("sklearn:digits", limit=8)), 8, 0).batch(0)
-    one, two, three = (Augment(2, True)(batch, torch.Generator().manual_seed(s)) for s in (1, 1, 2))
-    pixels = [b.inputs["pixel_values"] for b in (one, two, three)]
-    assert torch.equal(pixels[0], pixels[1]) and not torch.equal(pixels[0], pixels[2])
-    assert Augment()(batch, torch.Generator()) is batch and pixels[0].shape == batch.inputs["pixel_values"].shape
 
 
 def test_training_leaves_torch_as_it_was(tmp_path):

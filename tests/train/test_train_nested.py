@@ -14,8 +14,10 @@ from archtool.ir.nesting import Nesting, full, uniform
 from archtool.model.views import Family
 from archtool.train.feed import Feed
 from archtool.train.history import FILE
+from archtool.train.losses import Lesson, LossSettings, terms_of
 from archtool.train.objectives.base import Term, WeightedSum, task_loss
 from archtool.train.objectives.nested import Nested, split
+from archtool.train.objectives.teacher import live
 from archtool.train.run import train
 from archtool.train.sampling import Sampling, axis_groups, drawn, draws, fairness, mix
 from archtool.transforms.nesting import nesting_of
@@ -194,3 +196,46 @@ def test_the_module_is_whole_again_after_a_pass_that_fails():
     assert module.architecture is arch
     assert full(checkpoint.nesting).skipped == ()
     assert train_models.LLAMA["config"]["num_hidden_layers"] == len(arch.stage("s0"))
+
+
+def taught(checkpoint, weights):
+    lesson = Lesson(live(checkpoint), checkpoint.architecture)
+    return terms_of(weights, "lm", checkpoint.architecture, lesson, LossSettings())
+
+
+def test_submodels_learn_from_a_teacher_by_every_loss_and_resume(tmp_path):
+    data, checkpoint = text_data(tmp_path), nested_llama(("ffn", "heads"))
+    weights = {"task": 1.0, "kl": 1.0, "hidden": 0.1, "attention": 0.1}
+    whole, record = train(checkpoint, data, settings(), terms=taught(checkpoint, weights), sampling=Sampling("all"))
+    with pytest.raises(Broken):
+        train(
+            checkpoint, data, settings(), terms=taught(checkpoint, weights), sampling=Sampling("all"), work=tmp_path,
+            progress=Stop(7, broken),
+        )  # fmt: skip
+    resumed, second = train(
+        checkpoint, data, settings(), terms=taught(checkpoint, weights), sampling=Sampling("all"), work=tmp_path
+    )
+    assert second.resumed_at == 6 and same_bits(whole, resumed) and second.passes == record.passes
+
+
+def test_a_run_is_not_continued_with_another_rule_or_nesting(tmp_path):
+    data, checkpoint = text_data(tmp_path), nested_llama(("ffn",))
+    with pytest.raises(Broken):
+        train(checkpoint, data, settings(), sampling=Sampling("all"), work=tmp_path, progress=Stop(7, broken))
+    with pytest.raises(UsageError, match="another training run"):
+        train(checkpoint, data, settings(), sampling=Sampling("random"), work=tmp_path)
+    with pytest.raises(UsageError, match="another training run"):
+        train(nested_llama(("heads",)), data, settings(), sampling=Sampling("all"), work=tmp_path)
+
+
+def test_losses_that_look_at_what_submodels_have_not_are_refused(tmp_path):
+    data = text_data(tmp_path)
+    for kinds, losses, named in (
+        (("depth",), {"attention": 1.0}, "submodels skip"),
+        (("width",), {"hidden": 1.0}, "one width"),
+    ):
+        checkpoint = nested_llama(kinds)
+        if kinds == ("depth",):
+            checkpoint = replace(checkpoint, nesting=Nesting((), ("b1",)))
+        with pytest.raises(UsageError, match=named):
+            train(checkpoint, data, settings(), terms=taught(checkpoint, losses), sampling=Sampling())

@@ -32,13 +32,13 @@ def test_same_seed_same_bits_and_another_seed_others(tmp_path):
     assert same_bits(first, again) and not same_bits(first, other)
 
 
-@pytest.mark.parametrize("after", [1, 5, 11])
-def test_a_resumed_run_equals_an_uninterrupted_one(tmp_path, after):
-    data = text_data(tmp_path)
-    whole, record = train(tiny_llama(), data, settings())
+@pytest.mark.parametrize(("after", "optimizer"), [(1, "adamw"), (5, "adamw"), (11, "adamw"), (5, "muon"), (5, "sgd")])
+def test_a_resumed_run_equals_an_uninterrupted_one(tmp_path, after, optimizer):
+    data, how = text_data(tmp_path), settings(optimizer=optimizer)
+    whole, record = train(tiny_llama(), data, how)
     with pytest.raises(Broken):
-        train(tiny_llama(), data, settings(), work=tmp_path, progress=Stop(after, broken))
-    resumed, second = train(tiny_llama(), data, settings(), work=tmp_path)
+        train(tiny_llama(), data, how, work=tmp_path, progress=Stop(after, broken))
+    resumed, second = train(tiny_llama(), data, how, work=tmp_path)
     saved = 2 * ((after - 1) // 2)  # the progress stops before the state of that step is saved
     assert second.resumed_at == saved
     assert same_bits(whole, resumed) and second.curve == record.curve

@@ -4,7 +4,6 @@ from pathlib import Path
 import pytest
 import torch
 
-from archtool.cli import main
 from archtool.config.preset import build_model, read_preset, shipped_presets
 from archtool.errors import RecipeError
 from archtool.model.load import load
@@ -19,19 +18,6 @@ steps:
   - prune: {budget: params=0.7x}
   - recover: {steps: 2, batch_size: 8}
 """
-
-
-@pytest.fixture
-def call(monkeypatch, capsys, tmp_path):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("COLUMNS", "200")
-
-    def run(*argv):
-        code = main.run([str(word) for word in argv])
-        out, err = capsys.readouterr()
-        return code, out, err
-
-    return run
 
 
 def test_train_prune_recover_from_a_recipe(call, tmp_path):

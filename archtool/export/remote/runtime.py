@@ -22,10 +22,10 @@ from transformers.cache_utils import Cache, DynamicCache
 from transformers.utils.generic import ModelOutput
 
 from archtool.export.remote.cache import CachedContext
-from archtool.model.build import walk
+from archtool.model.build import run_layer, walk
 from archtool.model.context import Graph
 from archtool.model.layout import inner_shape, unturn
-from archtool.model.primitives import convolve, group_norm, response_norm
+from archtool.model.primitives import batch_norm, convolve, group_norm, response_norm
 
 OPERATORS: dict[str, type] = {}
 FORMULAS: dict[str, type] = {}
@@ -169,8 +169,7 @@ class NormPart(Part):
             return response_norm(x, weight, self.bias, eps)
         if kind == "batch":
             mean, variance = (self.refs[name].tensor() for name in ("running_mean", "running_var"))
-            flat_ND = x.reshape(-1, x.shape[-1])
-            return F.batch_norm(flat_ND, mean, variance, weight, self.bias, False, eps=eps).reshape(x.shape)
+            return batch_norm(x, mean, variance, weight, self.bias, eps)
         return self._rms(x, weight)
 
     def _rms(self, x: Tensor, weight: Tensor | None) -> Tensor:
@@ -217,10 +216,14 @@ PARTS: dict[str, type[Part]] = {
 
 
 class Parts:
-    """The parts of one layer as attributes."""
+    """The parts of one layer as attributes; a call runs it."""
 
     def __init__(self, parts: Mapping[str, Part], device: torch.device) -> None:
         self.__dict__.update({name: part.resolve(device) for name, part in parts.items()})
+
+    def __call__(self, layer: Any, source: Any, x: Any, ctx: Any, beside: tuple[Any, ...] = ()) -> Tensor:
+        """What leaves the layer."""
+        return run_layer(self, layer, source, x, ctx, beside)
 
 
 class ArchtoolConfig(PretrainedConfig):
@@ -264,8 +267,10 @@ class Network:
         named = {
             f"{block.name}.{layer.name}": f"{block.owner}.{layer.name}" for block in blocks for layer in block.layers
         }
-        self.graph = Graph(blocks, spec["inputs"], {key: Site(place, spec["sizes"]) for key, place in named.items()})
+        sites = {key: Site(place, spec["sizes"]) for key, place in named.items()}
         self.outputs = [tuple(pair) for pair in spec["outputs"]]
+        kept = [block for _, block in self.outputs]
+        self.graph = Graph(blocks, spec["inputs"], sites, [*kept, spec.get("memory", "")])
         self.cache_index = {name: i for i, name in enumerate(n for n in named if n in spec["cached"])}
         self.learned_positions = bool(spec["learned_positions"])
 

@@ -85,7 +85,7 @@ class ArchtoolForSeq2SeqLM(GenerationMixin, ArchtoolModel):  # type: ignore[misc
         """The encoder's output."""
         whole, inputs = self._network.graph, given_inputs(self._network.graph.inputs, given)
         blocks = [block for block in whole.blocks if not whole.steps(block.name)]
-        graph = Graph(blocks, whole.inputs, whole.sites)
+        graph = Graph(blocks, whole.inputs, whole.sites, (self.memory,))
         left = self._network.walk(SteppingContext(graph, inputs, None, {}, {}))
         return BaseModelOutput(last_hidden_state=left[self.memory])
 

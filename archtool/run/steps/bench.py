@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from pydantic import BeforeValidator, Field
 
-from archtool.config.fields import Names, split_items
+from archtool.config.fields import InputPath, Names, split_items
 from archtool.run.step import Context, Estimate, Shared, State, Step, StepOptions, option
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ class BenchOptions(StepOptions):
     """Options of ``bench``."""
 
     runtime: Names = option((), "Runtimes, separated by commas; the recipe's where none is given.", panel="Runtime")
-    against: str | None = option(None, "A model to compare with instead of the parent.", panel="Input")
+    against: InputPath = option(None, "A model to compare with instead of the parent.", panel="Input")
     batches: Counts = option((), "Batch sizes, separated by commas. [--batch]", panel="Runtime")
     lengths: Counts = option((), "Lengths in tokens, separated by commas. [--length]", panel="Runtime")
     seconds: float = option(1.0, "How long each point is measured.", panel="Runtime", ge=0)

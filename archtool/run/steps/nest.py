@@ -9,13 +9,14 @@ from archtool.config.fields import CriterionName, Names, Numbers
 from archtool.errors import UsageError
 from archtool.run.step import Context, Estimate, Shared, State, Step, option
 from archtool.run.steps.evidence import CalibrationOptions
+from archtool.run.steps.training import TrainingOptions, step_data, train_step, trained_state, training_estimate
 from archtool.train.sampling import Rule
 
 if TYPE_CHECKING:
     from archtool.model.checkpoint import Checkpoint
 
 
-class NestOptions(CalibrationOptions):
+class NestOptions(TrainingOptions, CalibrationOptions):
     """Options of ``nest``."""
 
     units: Names = option(
@@ -27,16 +28,18 @@ class NestOptions(CalibrationOptions):
     )
     criterion: CriterionName = option("fisher", "How units are scored: fisher (on data), fisher-batch, magnitude, …")
     multiple: int = option(1, "Round widths down to a multiple of this.", ge=1)
-    steps: int = option(0, "Optimizer steps of nested training; 0: the order alone.", panel="Budget", ge=0)
     sampling: Rule = option("sandwich", "Which submodels a training step runs: all, random, sandwich, in-batch, mixed.")
     draws: int = option(2, "How many mixed submodels sandwich and in-batch draw.", ge=1)
+    steps: int | None = option(0, "Optimizer steps of nested training; 0: the order alone.", panel="Budget", ge=0)
     lr: float = option(1e-4, "Peak learning rate.", gt=0)
     batch_size: int = option(32, "Examples per forward pass.", ge=1)
-    accumulate: int = option(1, "Forward passes per optimizer step.", ge=1)
     weight_decay: float = option(0.0, "Weight decay of matrices.", ge=0)
-    temperature: float = option(2.0, "Softens the original's distribution.", gt=0)
-    split: str = option("train", "Which split of the data to learn from; empty: all of it.", panel="Input")
-    save_seconds: float = option(30.0, "Save the state for resuming this often.", panel="Output", ge=0)
+    task_weight: float = option(0.0, "Weight of the labels' own loss beside distillation.", ge=0)
+
+    @property
+    def trains(self) -> bool:
+        """Whether training follows the order."""
+        return bool(self.steps or self.minutes)
 
 
 class Nest(Step[NestOptions]):
@@ -49,6 +52,7 @@ class Nest(Step[NestOptions]):
         "archtool nest MiniLM --units ffn,heads --levels 0.6,0.75,0.9,1 --task similarity --data stsb.csv --steps 300",
         "archtool nest my-vit --units ffn --data images/ --out nested   # the order alone, function unchanged",
     )
+    distributed: ClassVar[bool] = True
     shared: ClassVar[tuple[Shared, ...]] = (
         "task", "data", "columns", "length", "threads", "device", "dtype", "protect", "require",
     )  # fmt: skip
@@ -56,9 +60,8 @@ class Nest(Step[NestOptions]):
     def estimate(self, state: State, options: NestOptions) -> Estimate:
         """As for ``train`` where it trains; else a pass over the weights."""
         from archtool.run.steps.editing import disk_estimate
-        from archtool.run.steps.train import training_estimate
 
-        return training_estimate(state) if options.steps else disk_estimate(state)
+        return training_estimate(state) if options.trains else disk_estimate(state)
 
     def run(self, state: State, options: NestOptions, context: Context) -> State:
         """The nested checkpoint, its training, and every level's quality beside those of the plain prefixes."""
@@ -72,25 +75,18 @@ class Nest(Step[NestOptions]):
         check_patterns(state.checkpoint.architecture, context.recipe.protect)
         made = nested_order(state.checkpoint, options, context)
         ordered = replace(state, checkpoint=made.checkpoint, edits=(*state.edits, to_json(made.edit)))
-        trains = options.steps > 0
-        done = _trained(ordered, state.checkpoint, options, context) if trains else assess(ordered, context)
+        done = _trained(ordered, state.checkpoint, options, context) if options.trains else assess(ordered, context)
         notes = [*done.records.get("notes", []), *({"what": w, "reason": r} for w, r in made.notes)]
         found = level_records(state.checkpoint, made, done, context)
         records = {**done.records, "notes": notes, "nest": {"levels": found}, **search_record(found)}
         return replace(done, records=records, metrics={**done.metrics, **level_metrics(found)}, derived=None)
 
 
-def _trained(state: State, teacher: Checkpoint, options: NestOptions, context: Context) -> State:
-    """Nested training, with distillation from what the model was."""
-    from archtool.run.steps.train import settings_of, step_data, trained_state
-    from archtool.train.run import distillation, train
+def _trained(state: State, original: Checkpoint, options: NestOptions, context: Context) -> State:
+    """Nested training, with distillation from what the model was (or from another teacher)."""
     from archtool.train.sampling import Sampling
 
-    data = step_data(context, state, options.split)
-    checkpoint, result = train(
-        state.checkpoint, data, settings_of(options, context.seed),
-        terms=[distillation(teacher, context.device, options.temperature)],
-        sampling=Sampling(options.sampling, options.draws, options.temperature), work=context.work,
-        device=context.device, threads=context.threads, progress=context.progress, label="nest",
-    )  # fmt: skip
+    ends = options.model_copy(update={"steps": options.steps or None})
+    data, sampling = step_data(context, state, ends.split), Sampling(ends.sampling, ends.draws, ends.temperature)
+    checkpoint, result = train_step(ends, state, data, context, "nest", original, sampling)
     return trained_state(replace(state, checkpoint=checkpoint), result, "nest_training", context)

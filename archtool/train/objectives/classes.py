@@ -1,4 +1,4 @@
-"""Cross entropy of class labels, in nats."""
+"""Cross entropy of class labels, in nats; of two labels with their shares where images are mixed."""
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
@@ -16,4 +16,11 @@ def class_loss(outputs: "Mapping[str, Tensor]", batch: Batch) -> "Tensor":
 
     logits_BN, labels_B = output(outputs, "logits", "training"), target(batch, "labels", "training")
     check_labels(labels_B, logits_BN.shape[-1])
-    return F.cross_entropy(logits_BN.float(), labels_B)
+    if "other_labels" not in batch.targets:
+        return F.cross_entropy(logits_BN.float(), labels_B)
+    own_B, other_B = (
+        F.cross_entropy(logits_BN.float(), labels, reduction="none")
+        for labels in (labels_B, batch.targets["other_labels"])
+    )
+    share_B = batch.targets["label_share"]
+    return (share_B * own_B + (1 - share_B) * other_B).mean()

@@ -8,7 +8,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from archtool.data.batches import Batch
+from archtool.errors import UsageError
 from archtool.ir.codec import to_json
+from archtool.ir.nesting import Nesting
 from archtool.train.objectives.base import Objective, Term, WeightedSum
 from archtool.train.objectives.distill import distance
 from archtool.train.objectives.passes import Pass
@@ -28,6 +30,9 @@ class Nested:
         family: the compiled submodels of the module that is trained.
         sampling: which of them run in a step.
         terms: what each of them minimises; under the sandwich rule the largest alone, whose outputs the others learn.
+
+    Raises:
+        UsageError: losses look at what submodels have not: a skipped block, hidden states of one width.
     """
 
     def __init__(self, family: "Family", sampling: Sampling, terms: Sequence[Term]) -> None:
@@ -35,9 +40,9 @@ class Nested:
         self.largest = Recorded(WeightedSum(terms))
         self.others = WeightedSum([Term("in-place", 1.0, InPlace(self.largest, sampling.temperature))])
         self.groups = axis_groups(family.nesting, family.model.architecture)
-        own = getattr(self.largest.objective, "identity", "")
-        self.identity = [to_json(family.nesting), to_json(sampling), own]
-        self.trained = getattr(self.largest.objective, "trained", None)
+        self.identity = [to_json(family.nesting), to_json(sampling), self.largest.objective.identity]
+        self.trained = self.largest.objective.trained
+        _check_places(family.nesting, self.largest.objective)
 
     def passes(self, module: "nn.Module", batch: Batch, generator: "torch.Generator") -> Iterator[Pass]:
         """See `archtool.train.objectives.passes.Several`."""
@@ -99,6 +104,17 @@ class InPlace:
         return distance(outputs, self.source.outputs, batch, self.temperature)
 
 
+def _check_places(nesting: Nesting, objective: WeightedSum) -> None:
+    skipped = sorted(place for place in objective.places if place.partition(".")[0] in nesting.depth)
+    if skipped:
+        what = f"a loss looks at {skipped[0]}, which submodels skip"
+        raise UsageError(what, "leave depth out of --nested, or use losses of the outputs")
+    streams = [axis for axis in nesting.sizes if axis.count(".") < 2]
+    if streams and objective.trained is not None:
+        what = f"the projectors of hidden states have one width, and {streams[0]} is nested"
+        raise UsageError(what, "leave width out of --nested, or use other losses")
+
+
 def split(batch: Batch, parts: int) -> Iterator[Batch]:
     """The batch in so many parts of about equal size, in order; fewer where it has fewer examples."""
     count = len(batch.positions)
@@ -106,4 +122,5 @@ def split(batch: Batch, parts: int) -> Iterator[Batch]:
     for i in range(parts):
         rows = slice(i * count // parts, (i + 1) * count // parts)
         inputs, targets = ({k: v[rows] for k, v in side.items()} for side in (batch.inputs, batch.targets))
-        yield replace(batch, inputs=inputs, targets=targets, positions=batch.positions[rows])
+        passes = None if batch.passes is None else batch.passes[rows]
+        yield replace(batch, inputs=inputs, targets=targets, positions=batch.positions[rows], passes=passes)

@@ -1,0 +1,231 @@
+"""Number 1 of nested models: each granularity of a nested model against a twin of its size, trained alone.
+
+On Fashion-MNIST a ViT of 5 blocks x 64, on the bytes of Tiny Shakespeare a GPT-2 of 5 blocks x 64; the ffn layers are
+nested at an eighth, a quarter, a half and all of their width. The nested model and each twin see the same number of
+steps, batches and settings. What is trained stays in ``runs/nested/`` (``<task>-seed<k>/nested``, ``/twin-<level>``),
+is continued where it was interrupted, and serves `nested_extract.py`.
+
+    python benchmarks/nested_quality.py            3 seeds of both tasks, about 1.5 core-hours
+    python benchmarks/nested_quality.py --quick    one seed, 30 steps: does it run?
+"""
+
+from __future__ import annotations
+
+import statistics
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import yaml
+from common import ROOT, NoData, archtool, arguments, emit, shared, skip
+
+RUNS = ROOT / "runs" / "nested"
+LEVELS = (0.125, 0.25, 0.5, 1.0)
+SEEDS = (0, 1, 2)
+FFN = 256
+
+
+@dataclass(frozen=True)
+class Task:
+    """What is trained and what judges it.
+
+    Attributes:
+        name: in folders and claims.
+        kind: of the data.
+        data: the recipe's section; its path is below the shared data.
+        build: family and configuration of the whole model.
+        width: the configuration's key of the ffn width.
+        train: the training's settings, the same for all.
+        metric: what is compared, and ``higher`` whether more is better.
+        scale: 100 for points of accuracy; 0: differences are shares of the twin's value, in per cent.
+    """
+
+    name: str
+    kind: str
+    data: Mapping[str, Any]
+    build: Mapping[str, Any]
+    width: str
+    train: Mapping[str, Any]
+    metric: str
+    higher: bool
+    scale: float
+
+    def worse_by(self, value: float, than: float) -> float:
+        """How much worse a value is, in points or per cent; negative where it is better."""
+        behind = than - value if self.higher else value - than
+        return behind * self.scale if self.scale else 100 * behind / than
+
+
+FASHION = Task(
+    name="fashion",
+    kind="image-classification",
+    data={"path": "fashion_mnist", "split": "test"},
+    build={
+        "family": "vit",
+        "config": {
+            "architectures": ["ViTForImageClassification"], "image_size": 28, "patch_size": 7, "num_channels": 1,
+            "hidden_size": 64, "num_hidden_layers": 5, "num_attention_heads": 4, "intermediate_size": FFN,
+            "hidden_act": "gelu", "layer_norm_eps": 1e-6, "initializer_range": 0.12, "num_labels": 10,
+        },
+    },
+    width="intermediate_size",
+    train={"steps": 4000, "batch_size": 64, "lr": 2e-3, "optimizer": "muon", "shift": 1, "flip": True},
+    metric="accuracy", higher=True, scale=100.0,
+)  # fmt: skip
+
+SHAKESPEARE = Task(
+    name="shakespeare",
+    kind="lm",
+    data={
+        "path": "tinyshakespeare", "split": "test", "fractions": [0.9, 0.0, 0.1],
+        "preprocess": {"tokenizer": "bytes", "length": 64},
+    },
+    build={
+        "family": "gpt2",
+        "config": {
+            "architectures": ["GPT2LMHeadModel"], "vocab_size": 256, "n_positions": 128, "n_embd": 64, "n_layer": 5,
+            "n_head": 4, "n_inner": FFN, "activation_function": "gelu_new", "layer_norm_epsilon": 1e-5,
+            "initializer_range": 0.06, "tie_word_embeddings": True,
+        },
+    },
+    width="n_inner",
+    train={"steps": 2500, "batch_size": 32, "lr": 2e-3, "optimizer": "muon", "weight_decay": 0.1},
+    metric="loss", higher=False, scale=0.0,
+)  # fmt: skip
+
+TASKS = (FASHION, SHAKESPEARE)
+
+
+def main() -> None:
+    """Train what is missing, judge every granularity, print the claims of each task."""
+    parser = arguments(__doc__)
+    parser.add_argument("--only", choices=[task.name for task in TASKS], help="one task")
+    asked = parser.parse_args()
+    for task in [t for t in TASKS if asked.only in (None, t.name)]:
+        try:
+            root, seeds = (RUNS / "quick", SEEDS[:1]) if asked.quick else (RUNS, SEEDS)
+            report(task, [one_seed(task, root / f"{task.name}-seed{seed}", seed, asked.quick) for seed in seeds])
+        except NoData as why:
+            skip([f"nested.1.{task.name}.{name}" for name in (*map("level{}".format, range(4)), "mixed")], why)
+
+
+def one_seed(task: Task, folder: Path, seed: int, quick: bool) -> dict[str, list[float]]:
+    """Train the nested model and its twins, and judge them."""
+    trained(task, folder / "nested", seed, FFN, {"nested": ["ffn"], "levels": list(LEVELS)}, quick)
+    for level in LEVELS:
+        trained(task, folder / f"twin-{level:g}", seed, round(FFN * level), {}, quick)
+    return judged(task, folder)
+
+
+def trained(task: Task, out: Path, seed: int, ffn: int, nested: Mapping[str, Any], quick: bool) -> None:
+    """Run one training through the command line; a finished one is only looked up."""
+    settings = {**task.train, **nested, **({"steps": 30} if quick else {})}
+    recipe = {
+        "model": {"build": {**task.build, "config": {**task.build["config"], task.width: ffn}}},
+        "data": {**task.data, "path": str(shared(task.data["path"]))},
+        "task": task.kind,
+        "seed": seed,
+        "threads": 1,
+        "steps": [{"train": settings}],
+    }
+    out.parent.mkdir(parents=True, exist_ok=True)
+    path = out.with_suffix(".yaml")
+    path.write_text(yaml.safe_dump(recipe), encoding="utf-8")
+    print(out.relative_to(ROOT), file=sys.stderr, flush=True)
+    archtool("run", path, "--out", out, "--json").json()
+
+
+def judged(task: Task, folder: Path) -> dict[str, list[float]]:
+    """Every granularity and its twin on the test data, and mixed widths beside the line through the uniform ones."""
+    from archtool.ir.nesting import uniform
+    from archtool.model.apply import apply
+    from archtool.model.load import load
+
+    nested = load(folder / "nested" / "model")
+    data = test_data(task)
+    members = [uniform(nested.nesting, i) for i in range(len(LEVELS))]
+    models = [apply(nested, member.edit(nested.architecture, "uniform")) for member in members]
+    values = [measured(task, model, data) for model in models]
+    sizes = [parameters(model) for model in models]
+    mixed = [apply(nested, choice.edit(nested.architecture, "mixed")) for choice in mixes(members)]
+    return {
+        "uniform": values,
+        "twin": [measured(task, load(folder / f"twin-{level:g}" / "model"), data) for level in LEVELS],
+        "mixed": [measured(task, model, data) for model in mixed],
+        "line": [between(sizes, values, parameters(model)) for model in mixed],
+    }
+
+
+def mixes(members: Sequence[Any]) -> list[Any]:
+    """Between each two neighbouring granularities: the last one to four blocks at the wider, MatFormer's own rule."""
+    from archtool.ir.nesting import Submodel
+
+    found = []
+    for narrow, wide in pairwise(members):
+        count = len(narrow.counts)
+        found += [Submodel((*narrow.counts[: count - n], *wide.counts[count - n :])) for n in range(1, count)]
+    return found
+
+
+def between(sizes: Sequence[float], values: Sequence[float], size: float) -> float:
+    """The value at a size on the line through the uniform granularities."""
+    import numpy as np
+
+    return float(np.interp(size, sizes, values))
+
+
+def parameters(model: Any) -> float:
+    """Parameters of a checkpoint."""
+    from archtool.ir.cost import cost
+
+    return float(cost(model.architecture).parameters)
+
+
+def test_data(task: Task) -> Any:
+    """The test examples of a task."""
+    from archtool.config.recipe import Recipe
+    from archtool.run.inputs import evaluation_data, open_checkpoint
+
+    recipe = Recipe.model_validate(
+        {
+            "model": {"build": dict(task.build)}, "task": task.kind, "steps": [{"eval": {}}],
+            "data": {**task.data, "path": str(shared(task.data["path"]))},
+        }
+    )  # fmt: skip
+    return evaluation_data(recipe, open_checkpoint(recipe))
+
+
+def measured(task: Task, model: Any, data: Any) -> float:
+    """The metric of a checkpoint."""
+    from archtool.evaluate import evaluate
+
+    return float(evaluate(model.module(), task.kind, data, batch_size=256).values[task.metric])
+
+
+def report(task: Task, seeds: Sequence[Mapping[str, list[float]]]) -> None:
+    """The claims of a task, over its seeds."""
+    for level in range(len(LEVELS)):
+        behind = [task.worse_by(s["uniform"][level], s["twin"][level]) for s in seeds]
+        means = [statistics.mean(s[kind][level] for s in seeds) for kind in ("uniform", "twin")]
+        emit(
+            f"nested.1.{task.name}.level{level}",
+            round(statistics.mean(behind), 4),
+            spread=round(max(behind) - min(behind), 4),
+            seeds=len(seeds),
+            note=f"ffn x {LEVELS[level]:g}: {task.metric} {means[0]:.4f} nested, {means[1]:.4f} trained alone",
+        )
+    below = [statistics.mean(map(task.worse_by, s["mixed"], s["line"])) for s in seeds]
+    emit(
+        f"nested.1.{task.name}.mixed",
+        round(statistics.mean(below), 4),
+        spread=round(max(below) - min(below), 4),
+        seeds=len(seeds),
+        note=f"{len(seeds[0]['mixed'])} mixed choices a seed, wider towards the end",
+    )
+
+
+if __name__ == "__main__":
+    main()
