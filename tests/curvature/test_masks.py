@@ -159,3 +159,25 @@ def test_per_sample_gradients_equal_the_loop_and_finite_differences(family):
                     sides.append(probed(module(**feed)))
         slope = (sides[0] - sides[1]) / (2 * step)
         assert torch.allclose(found[name][:, unit], slope, rtol=1e-4, atol=1e-6), name
+
+
+def test_tied_axes_have_one_mask_whose_gradient_is_the_sum():
+    checkpoint = tiny("t5")
+    arch = checkpoint.architecture
+    tied = next(iter(alike(arch).values()))
+    module, feed, shared = per_sample(checkpoint, tied)
+    own = {axis: torch.ones(3, arch.size[axis], dtype=torch.float64, requires_grad=True) for axis in tied}
+    with masked(module, own):
+        loss = probed(module(**feed)).sum()
+    total = sum(torch.autograd.grad(loss, list(own.values())))
+    assert len(tied) > 1 and all(torch.allclose(shared[axis], total, rtol=1e-9) for axis in tied)
+
+
+def test_names_that_are_nothing_are_refused():
+    module = tiny("bert").module()
+    for name in ("b9.ffn.hidden", "b0.fnn", "nothing"):
+        with (
+            pytest.raises(InputError, match="neither an axis nor a block or layer"),
+            masked(module, ones(module, [name], 2)),
+        ):
+            pass
