@@ -31,7 +31,7 @@ class NestOptions(TrainingOptions, CalibrationOptions):
     sampling: Rule = option("sandwich", "Which submodels a training step runs: all, random, sandwich, in-batch, mixed.")
     draws: int = option(2, "How many mixed submodels sandwich and in-batch draw.", ge=1)
     steps: int | None = option(0, "Optimizer steps of nested training; 0: the order alone.", panel="Budget", ge=0)
-    lr: float = option(1e-4, "Peak learning rate.", gt=0)
+    lr: float = option(5e-5, "Peak learning rate.", gt=0)
     batch_size: int = option(32, "Examples per forward pass.", ge=1)
     weight_decay: float = option(0.0, "Weight decay of matrices.", ge=0)
     task_weight: float = option(0.0, "Weight of the labels' own loss beside distillation.", ge=0)
