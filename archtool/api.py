@@ -133,6 +133,11 @@ def extract(model: str | Path, **options: Any) -> RunResult:
     return verb("extract", model, **options)
 
 
+def trim_vocabulary(model: str | Path, **options: Any) -> RunResult:
+    """``archtool trim-vocabulary``: keep only the tokens of a corpus."""
+    return verb("trim-vocabulary", model, **options)
+
+
 def export(model: str | Path, **options: Any) -> RunResult:
     """``archtool export``: write a model so that other programs load it."""
     return verb("export", model, **options)

@@ -147,6 +147,10 @@ STEPS: Table = {
     "fold": ("archtool.run.steps.fold:Fold", "Make norms part of the weights beside them, exactly."),
     "bench": ("archtool.run.steps.bench:Bench", "Measure latency side by side with the parent."),
     "nest": ("archtool.run.steps.nest:Nest", "Turn a checkpoint into a nested one."),
+    "trim-vocabulary": (
+        "archtool.run.steps.trim_vocabulary:TrimVocabulary",
+        "Keep only the tokens of a corpus, in the model and in its tokenizer.",
+    ),
     "extract": ("archtool.run.steps.extract:Extract", "Cut a submodel out of a nested checkpoint."),
 }
 

@@ -1,8 +1,8 @@
 """What nested training costs: a step against its granularities alone, views against a plain module, switching.
 
 Steps are those of a ViT (batch 32, 65 tokens) and a Llama (batch 16, 128 tokens) of 6 blocks x 192, switches those of
-12 blocks. One thread, CPU seconds of this process, alternating call by call; values are ratios of medians over the
-rounds and spreads those of the ratio over thirds of them. A plain module is the extracted checkpoint of the same
+12 blocks. One thread, CPU seconds of this process, alternating call by call; values are medians over the rounds of the
+ratio within a round, spreads the distance between its quartiles. A plain module is the extracted checkpoint of the same
 submodel; both sides run forward and backward on the same batch, gradients set to None before.
 """
 
@@ -18,7 +18,7 @@ from common import arguments, emit
 
 KINDS = ("ffn", "heads", "width")
 FRACTIONS = (0.25, 0.5, 0.75, 1.0)
-ROUNDS, WARM, SWITCHES = 9, 1, 200
+ROUNDS, WARM, SWITCHES = 11, 1, 200
 STEP_BLOCKS, SWITCH_BLOCKS = 6, 12
 
 
@@ -28,7 +28,7 @@ def main() -> None:
     import torch
 
     torch.set_num_threads(1)
-    rounds = 3 if asked.quick else ROUNDS
+    rounds = 4 if asked.quick else ROUNDS
     for name, checkpoint, batch in cases(STEP_BLOCKS):
         for kinds in (("ffn",), KINDS):
             step(f"nested.7.{name}.{'-'.join(kinds)}", checkpoint, batch, kinds, rounds)
@@ -99,19 +99,21 @@ def step(claim: str, checkpoint: Any, batch: Any, kinds: tuple[str, ...], rounds
 
 def report(claim: str, rows: list[list[float]]) -> None:
     """Print both ratios of a table with a row per round: the nested step, then (plain, views) per granularity."""
-
-    def ratios(some: list[list[float]]) -> tuple[float, float]:
-        medians = [statistics.median(column) for column in zip(*some, strict=True)]
-        plain, viewed = medians[1::2], medians[2::2]
-        return medians[0] / sum(plain), max(v / p for v, p in zip(viewed, plain, strict=True))
-
-    whole, views = ratios(rows)
-    thirds = [ratios(rows[i::3]) for i in range(3)]
     seconds = [statistics.median(column) for column in zip(*rows, strict=True)]
     plain = ", ".join(f"{1000 * s:.0f}" for s in seconds[1::2])
     note = f"{1000 * seconds[0]:.0f} ms; plain modules, largest first: {plain} ms"
-    emit(f"{claim}.step_over_sum", whole, spread=spread([t[0] for t in thirds]), note=note)
-    emit(f"{claim}.views_over_plain", views, spread=spread([t[1] for t in thirds]), note="the dearest granularity")
+    middle, spread = summary([row[0] / sum(row[1::2]) for row in rows])
+    emit(f"{claim}.step_over_sum", middle, spread=spread, note=note)
+    levels = [summary([row[i + 1] / row[i] for row in rows]) for i in range(1, len(rows[0]), 2)]
+    middle, spread = max(levels)
+    note = "the dearest of " + ", ".join(f"{ratio:.3f}" for ratio, _ in levels)
+    emit(f"{claim}.views_over_plain", middle, spread=spread, note=note)
+
+
+def summary(values: list[float]) -> tuple[float, float]:
+    """Median, and the distance between the quartiles."""
+    quarter = statistics.quantiles(values, n=4)
+    return statistics.median(values), quarter[2] - quarter[0]
 
 
 def switching(claim: str, checkpoint: Any) -> None:
@@ -138,13 +140,9 @@ def switching(claim: str, checkpoint: Any) -> None:
     for before, after in itertools.pairwise(members):
         switches_ms.append(1000 * clocked(lambda b=before, a=after: (b.leave(), a.enter())))
     members[-1].leave()
-    quarter, compiling_ms = statistics.quantiles(switches_ms, n=4), statistics.median(compiled_ms)
-    emit(
-        claim,
-        statistics.median(switches_ms),
-        spread=quarter[2] - quarter[0],
-        note=f"of {SWITCHES} mixed ones ({', '.join(KINDS)}, depth); {compiling_ms:.2f} ms to compile one",
-    )
+    (middle, spread), compiling_ms = summary(switches_ms), statistics.median(compiled_ms)
+    note = f"of {SWITCHES} mixed ones ({', '.join(KINDS)}, depth); {compiling_ms:.2f} ms to compile one"
+    emit(claim, middle, spread=spread, note=note)
 
 
 def clocked(call: Callable[[], Any]) -> float:
@@ -152,11 +150,6 @@ def clocked(call: Callable[[], Any]) -> float:
     begun = time.process_time()
     call()
     return time.process_time() - begun
-
-
-def spread(values: list[float]) -> float:
-    """Largest minus smallest."""
-    return max(values) - min(values)
 
 
 if __name__ == "__main__":

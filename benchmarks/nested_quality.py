@@ -1,11 +1,11 @@
 """Number 1 of nested models: each granularity of a nested model against a twin of its size, trained alone.
 
-On Fashion-MNIST a ViT of 5 blocks x 64, on the bytes of Tiny Shakespeare a GPT-2 of 5 blocks x 64; the ffn layers are
+On Fashion-MNIST a ViT of 5 blocks x 48, on the bytes of Tiny Shakespeare a GPT-2 of 5 blocks x 48; the ffn layers are
 nested at an eighth, a quarter, a half and all of their width. The nested model and each twin see the same number of
 steps, batches and settings. What is trained stays in ``runs/nested/`` (``<task>-seed<k>/nested``, ``/twin-<level>``),
 is continued where it was interrupted, and serves `nested_extract.py`.
 
-    python benchmarks/nested_quality.py            3 seeds of both tasks, about 1.5 core-hours
+    python benchmarks/nested_quality.py            3 seeds of both tasks, about 0.7 core-hours
     python benchmarks/nested_quality.py --quick    one seed, 30 steps: does it run?
 """
 
@@ -14,18 +14,17 @@ from __future__ import annotations
 import statistics
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-import yaml
-from common import ROOT, NoData, archtool, arguments, emit, shared, skip
+from common import ROOT, NoData, arguments, emit, shared, skip
 
 RUNS = ROOT / "runs" / "nested"
 LEVELS = (0.125, 0.25, 0.5, 1.0)
 SEEDS = (0, 1, 2)
-FFN = 256
+FFN = 192
 
 
 @dataclass(frozen=True)
@@ -38,7 +37,7 @@ class Task:
         data: the recipe's section; its path is below the shared data.
         build: family and configuration of the whole model.
         width: the configuration's key of the ffn width.
-        train: the training's settings, the same for all.
+        train: the training's settings, the same for all; ``augment``: how images change.
         metric: what is compared, and ``higher`` whether more is better.
         scale: 100 for points of accuracy; 0: differences are shares of the twin's value, in per cent.
     """
@@ -52,6 +51,7 @@ class Task:
     metric: str
     higher: bool
     scale: float
+    augment: Mapping[str, Any] = field(default_factory=dict)
 
     def worse_by(self, value: float, than: float) -> float:
         """How much worse a value is, in points or per cent; negative where it is better."""
@@ -67,13 +67,13 @@ FASHION = Task(
         "family": "vit",
         "config": {
             "architectures": ["ViTForImageClassification"], "image_size": 28, "patch_size": 7, "num_channels": 1,
-            "hidden_size": 64, "num_hidden_layers": 5, "num_attention_heads": 4, "intermediate_size": FFN,
+            "hidden_size": 48, "num_hidden_layers": 5, "num_attention_heads": 4, "intermediate_size": FFN,
             "hidden_act": "gelu", "layer_norm_eps": 1e-6, "initializer_range": 0.12, "num_labels": 10,
         },
     },
     width="intermediate_size",
-    train={"steps": 4000, "batch_size": 64, "lr": 2e-3, "optimizer": "muon", "shift": 1, "flip": True},
-    metric="accuracy", higher=True, scale=100.0,
+    train={"steps": 2000, "batch_size": 64, "lr": 2e-3, "optimizer": "muon"},
+    metric="accuracy", higher=True, scale=100.0, augment={"shift": 1, "flip": True},
 )  # fmt: skip
 
 SHAKESPEARE = Task(
@@ -86,13 +86,13 @@ SHAKESPEARE = Task(
     build={
         "family": "gpt2",
         "config": {
-            "architectures": ["GPT2LMHeadModel"], "vocab_size": 256, "n_positions": 128, "n_embd": 64, "n_layer": 5,
+            "architectures": ["GPT2LMHeadModel"], "vocab_size": 256, "n_positions": 128, "n_embd": 48, "n_layer": 5,
             "n_head": 4, "n_inner": FFN, "activation_function": "gelu_new", "layer_norm_epsilon": 1e-5,
             "initializer_range": 0.06, "tie_word_embeddings": True,
         },
     },
     width="n_inner",
-    train={"steps": 2500, "batch_size": 32, "lr": 2e-3, "optimizer": "muon", "weight_decay": 0.1},
+    train={"steps": 1500, "batch_size": 32, "lr": 2e-3, "optimizer": "muon", "weight_decay": 0.1},
     metric="loss", higher=False, scale=0.0,
 )  # fmt: skip
 
@@ -114,28 +114,36 @@ def main() -> None:
 
 def one_seed(task: Task, folder: Path, seed: int, quick: bool) -> dict[str, list[float]]:
     """Train the nested model and its twins, and judge them."""
-    trained(task, folder / "nested", seed, FFN, {"nested": ["ffn"], "levels": list(LEVELS)}, quick)
+    trained(task, folder / "nested", seed, FFN, {"units": ("ffn",), "levels": LEVELS}, quick)
     for level in LEVELS:
         trained(task, folder / f"twin-{level:g}", seed, round(FFN * level), {}, quick)
     return judged(task, folder)
 
 
 def trained(task: Task, out: Path, seed: int, ffn: int, nested: Mapping[str, Any], quick: bool) -> None:
-    """Run one training through the command line; a finished one is only looked up."""
-    settings = {**task.train, **nested, **({"steps": 30} if quick else {})}
-    recipe = {
-        "model": {"build": {**task.build, "config": {**task.build["config"], task.width: ffn}}},
-        "data": {**task.data, "path": str(shared(task.data["path"]))},
-        "task": task.kind,
-        "seed": seed,
-        "threads": 1,
-        "steps": [{"train": settings}],
-    }
-    out.parent.mkdir(parents=True, exist_ok=True)
-    path = out.with_suffix(".yaml")
-    path.write_text(yaml.safe_dump(recipe), encoding="utf-8")
+    """Train with the product's loop; a finished model is only looked up, an interrupted one continued."""
+    if (out / "model").is_dir():
+        return
+    from archtool.config.preset import build_model
+    from archtool.export.model import export_model
+    from archtool.train.augment import Augment
+    from archtool.train.run import train
+    from archtool.train.sampling import Sampling
+    from archtool.train.settings import TrainSettings
+    from archtool.transforms.nesting import nesting_of
+
     print(out.relative_to(ROOT), file=sys.stderr, flush=True)
-    archtool("run", path, "--out", out, "--json").json()
+    model = build_model({**task.build, "config": {**task.build["config"], task.width: ffn}}, seed)
+    if nested:
+        model = replace(model, nesting=nesting_of(model.architecture, nested["units"], nested["levels"]))
+    work = out / "work"
+    work.mkdir(parents=True, exist_ok=True)
+    settings = TrainSettings(**{**task.train, **({"steps": 30} if quick else {})}, seed=seed)
+    made, _ = train(
+        model, examples(task, "train"), settings, sampling=Sampling("all") if nested else None,
+        work=work, augment=Augment(**task.augment), threads=1,
+    )  # fmt: skip
+    export_model(made, out / "model")
 
 
 def judged(task: Task, folder: Path) -> dict[str, list[float]]:
@@ -145,7 +153,7 @@ def judged(task: Task, folder: Path) -> dict[str, list[float]]:
     from archtool.model.load import load
 
     nested = load(folder / "nested" / "model")
-    data = test_data(task)
+    data = examples(task, "test")
     members = [uniform(nested.nesting, i) for i in range(len(LEVELS))]
     models = [apply(nested, member.edit(nested.architecture, "uniform")) for member in members]
     values = [measured(task, model, data) for model in models]
@@ -184,18 +192,17 @@ def parameters(model: Any) -> float:
     return float(cost(model.architecture).parameters)
 
 
-def test_data(task: Task) -> Any:
-    """The test examples of a task."""
+def examples(task: Task, split: str) -> Any:
+    """The training or the test examples of a task."""
     from archtool.config.recipe import Recipe
-    from archtool.run.inputs import evaluation_data, open_checkpoint
+    from archtool.run.inputs import evaluation_data, open_checkpoint, training_data
 
-    recipe = Recipe.model_validate(
-        {
-            "model": {"build": dict(task.build)}, "task": task.kind, "steps": [{"eval": {}}],
-            "data": {**task.data, "path": str(shared(task.data["path"]))},
-        }
-    )  # fmt: skip
-    return evaluation_data(recipe, open_checkpoint(recipe))
+    data = {**task.data, "path": str(shared(task.data["path"]))}
+    stated = {"model": {"build": dict(task.build)}, "task": task.kind, "steps": [{"eval": {}}], "data": data}
+    recipe = Recipe.model_validate(stated)
+    checkpoint = open_checkpoint(recipe)
+    assert checkpoint is not None
+    return training_data(recipe, checkpoint) if split == "train" else evaluation_data(recipe, checkpoint)
 
 
 def measured(task: Task, model: Any, data: Any) -> float:

@@ -27,6 +27,7 @@ EXCEPTIONS = {("measure", "export.onnx")}
 EAGER = {
     "model.build",
     "model.primitives",
+    "model.recompute",
     "model.codec",
     "model.masked",
     "model.generate",

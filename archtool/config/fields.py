@@ -24,22 +24,23 @@ class _Input:
 
 INPUT = _Input()
 InputPath = Annotated[str | None, INPUT]
-"""A file or folder that decides the result: found beside the recipe, and its content is part of the run's identity."""
+"""A file, folder or ``FILE.py:NAME``: found beside the recipe too, and its content is part of the run's identity."""
 
 BudgetText = Annotated[str, AfterValidator(_budget)]
 """A budget kept as written; `archtool.budget.language.parse_budget` reads it."""
 
 
 def _criterion(name: str) -> str:
+    from archtool.transforms.modules.criteria import CRITERIA
+
     try:
-        lookup("criteria", name)
+        return name if name in CRITERIA else lookup("criteria", name).name
     except ArchtoolError as problem:
         raise FieldError(problem.what, problem.hint) from problem
-    return name
 
 
 CriterionName = Annotated[str, AfterValidator(_criterion)]
-"""A registered criterion, by name."""
+"""A criterion by name: a registered one, or one of those for modules of a Python file."""
 
 
 def split_items(value: Any) -> Any:
@@ -49,8 +50,18 @@ def split_items(value: Any) -> Any:
     return [item for part in value for item in split_items(part)] if isinstance(value, (list, tuple)) else [value]
 
 
+def _as_list(value: Any) -> Any:
+    return [value] if isinstance(value, str) else value
+
+
+Texts = Annotated[tuple[str, ...], BeforeValidator(_as_list)]
+"""Texts given one by one, as they are."""
+
 Names = Annotated[tuple[str, ...], BeforeValidator(split_items)]
 """Words, separated by commas or given one by one."""
+
+InputPaths = Annotated[tuple[str, ...], BeforeValidator(split_items), INPUT]
+"""Several of them, separated by commas or given one by one."""
 
 Numbers = Annotated[tuple[float, ...], BeforeValidator(split_items)]
 """Numbers, separated by commas or given one by one."""

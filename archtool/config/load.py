@@ -109,27 +109,42 @@ def _with_paths(recipe: Recipe, folder: Path) -> Recipe:
         }
     if read := input_options(recipe):
         changes["steps"] = tuple(
-            {verb: {k: find(v, folder) if (i, verb, k) in read else v for k, v in options.items()}}
+            {verb: {k: _found(v, folder) if (i, verb, k) in read else v for k, v in options.items()}}
             for i, step in enumerate(recipe.steps)
             for verb, options in step.items()
         )
     return recipe.model_copy(update=changes)
 
 
-def input_options(recipe: Recipe) -> dict[tuple[int, str, str], str]:
-    """The options of steps that name something to read: (step, verb, option) → its text."""
-    found: dict[tuple[int, str, str], str] = {}
+def _found(value: Any, folder: Path) -> Any:
+    return [find(word, folder) for word in value] if isinstance(value, list) else find(value, folder)
+
+
+def input_options(recipe: Recipe) -> dict[tuple[int, str, str], tuple[str, ...]]:
+    """The options of steps that name something to read: (step, verb, option) → its words."""
+    found: dict[tuple[int, str, str], tuple[str, ...]] = {}
     for i, (verb, options) in enumerate(zip(recipe.verbs, recipe.options, strict=True)):
         fields = load("steps", verb).Options.model_fields if verb in entries("steps") else {}
-        marked = [name for name, field in fields.items() if INPUT in field.metadata]
-        found |= {(i, verb, name): options[name] for name in marked if isinstance(options.get(name), str)}
+        for name in (name for name, field in fields.items() if INPUT in field.metadata and options.get(name)):
+            value = options[name]
+            found[i, verb, name] = (value,) if isinstance(value, str) else tuple(value)
     return found
 
 
 def find(text: str, folder: Path) -> str:
-    """An absolute path if ``text`` exists beside the recipe or here; otherwise ``text`` itself."""
+    """An absolute path if ``text`` exists beside the recipe or here; otherwise ``text`` itself.
+
+    Of ``FILE.py:NAME`` the file is meant.
+    """
+    file, name = split_name(text)
     for base in (folder, Path()):
-        candidate = base / Path(text).expanduser()
+        candidate = base / Path(file).expanduser()
         if candidate.exists():
-            return str(candidate.resolve())
+            return str(candidate.resolve()) + name
     return text
+
+
+def split_name(text: str) -> tuple[str, str]:
+    """``FILE.py`` and ``:NAME`` of ``FILE.py:NAME``; other texts whole."""
+    file, colon, name = text.rpartition(":")
+    return (file, colon + name) if file.endswith(".py") and name.isidentifier() else (text, "")

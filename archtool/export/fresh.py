@@ -67,7 +67,25 @@ def run_native(folder: Path, inputs: dict[str, Any]) -> dict[str, Any]:
         return dict(load(folder).module()(**inputs))
 
 
-RUNTIMES = {"transformers": run_transformers, "onnxruntime": run_onnx, "native": run_native}
+def run_module(folder: Path, inputs: dict[str, Any]) -> dict[str, Any]:
+    """Outputs of a pruned module of a user's file, by the loader in its folder; ``"0"`` is its first input."""
+    import importlib
+
+    import torch
+
+    said = json.loads((folder / "pruned.json").read_text(encoding="utf-8"))
+    file, _, function = said["build"].rpartition(":")
+    sys.path[:0] = [str(folder), str(Path(file).resolve().parent)]
+    loader = importlib.import_module("load_pruned")
+    module = loader.load_pruned(getattr(importlib.import_module(Path(file).stem), function), folder)
+    places = sorted((key for key in inputs if key.isdigit()), key=int)
+    words = {key: value for key, value in inputs.items() if not key.isdigit()}
+    with torch.inference_mode():
+        out = module(*(inputs[key] for key in places), **words)
+    return loader.tensors(out)
+
+
+RUNTIMES = {"transformers": run_transformers, "onnxruntime": run_onnx, "native": run_native, "module": run_module}
 
 
 def run_job(job: dict[str, str]) -> dict[str, Any]:

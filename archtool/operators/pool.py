@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from archtool.ir.operator import Flow, Operator, Site
@@ -38,15 +38,17 @@ class Pool(Operator):
         return ()
 
     def refuses(self, axis: str, keep: Any) -> str:
-        """The padding token marks the last real one, so it must stay where it is."""
-        if (
-            self.mode != "last"
-            or self.pad_id < 0
-            or axis != "vocab"
-            or self.pad_id in tuple(keep)[: self.pad_id + 1][-1:]
-        ):
+        """The padding token marks the last real one, so it cannot go."""
+        if not self._marks(axis) or self.pad_id in keep:
             return ""
         return f"vocabulary entry {self.pad_id} is the padding token that marks the last real token"
+
+    def followed(self, axis: str, keep: Any) -> Pool:
+        """The padding token's id is its place among those that are left."""
+        return replace(self, pad_id=tuple(keep).index(self.pad_id)) if self._marks(axis) else self
+
+    def _marks(self, axis: str) -> bool:
+        return self.mode == "last" and self.pad_id >= 0 and axis == "vocab"
 
     def out_flow(self, site: Site, flow: Flow) -> Flow:
         """One vector."""

@@ -62,11 +62,18 @@ def _quality(state: State, context: Context) -> dict[str, Any]:
     found["child"] = measured(module, data, checkpoint, context)
     if state.parent is None or state.parent is checkpoint:
         return found
-    parent = loaded(state.parent, context)
+    same, parent = same_tokens(state.parent, checkpoint), loaded(state.parent, context)
     if "parent" not in state.records:
-        found["parent"] = measured(parent, data, state.parent, context)
-    found["child"] |= _agreement(module, parent, data, checkpoint, context)
+        theirs = data if same else evaluation_data(context.recipe, state.parent)
+        found["parent"] = measured(parent, theirs, state.parent, context)
+    if same:
+        found["child"] |= _agreement(module, parent, data, checkpoint, context)
     return found
+
+
+def same_tokens(parent: Checkpoint, child: Checkpoint) -> bool:
+    """Whether both read the same ids; a trimmed vocabulary has others."""
+    return parent.architecture.size.get("vocab") == child.architecture.size.get("vocab")
 
 
 def loaded(checkpoint: Checkpoint, context: Context) -> Model:

@@ -202,16 +202,18 @@ class _Extraction:
         return table(self.grid, listed, prices, self.front, self.chosen, self.beside)
 
     def write_slices(self) -> None:
-        """The chosen submodel and the front as a slicing table, where it was asked for."""
+        """The chosen submodel, the front and the uniform ones as a slicing table, where it was asked for."""
         if not self.options.write_slices:
             return
         chosen = [self.chosen] if self.chosen is not None else []
+        names = {label(picks): picks for picks in (*chosen, *self.front)}
+        if self.front:
+            names |= {f"uniform-{level}": picks for level, picks in enumerate(uniform_path(self.grid))}
         rows = [
-            Slice(label(p), self.grid.submodel(p), self.price(p)["parameters"], self.losses.get(p))
-            for p in dict.fromkeys([*chosen, *self.front])
+            Slice(name, self.grid.submodel(p), self.price(p)["parameters"], self.losses.get(p))
+            for name, p in names.items()
         ]
-        text = write_slices(rows, self.arch, self.loss_name)
-        write_text(Path(self.options.write_slices), text)
+        write_text(Path(self.options.write_slices), write_slices(rows, self.arch, self.loss_name))
 
     def _notes(self) -> tuple[tuple[str, str], ...]:
         assert self.chosen is not None

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from archtool.config.load import DATA_PATHS, input_options
+from archtool.config.load import DATA_PATHS, input_options, split_name
 from archtool.config.recipe import Recipe
 
 WHOLE_BYTES = 16_000_000
@@ -25,9 +25,10 @@ def input_paths(recipe: Recipe) -> dict[str, Path]:
     found: dict[str, Any] = {f"data.{key}": (recipe.data or {}).get(key) for key in DATA_PATHS}
     if recipe.model is not None:
         found |= {f"model.{key}": getattr(recipe.model, key) for key in ("path", "build", "names")}
-    for (step, verb, name), text in input_options(recipe).items():
-        found[f"steps.{step}.{verb}.{name}"] = text
-    return {key: Path(text) for key, text in found.items() if isinstance(text, str) and Path(text).exists()}
+    for (step, verb, name), words in input_options(recipe).items():
+        found |= {f"steps.{step}.{verb}.{name}{f'.{n}' if n else ''}": word for n, word in enumerate(words)}
+    files = {key: Path(split_name(text)[0]) for key, text in found.items() if isinstance(text, str)}
+    return {key: path for key, path in files.items() if path.exists()}
 
 
 def input_hashes(recipe: Recipe) -> dict[str, str]:

@@ -26,7 +26,12 @@ def save_state(state: State, folder: Path) -> str:
     """Write ``folder/model`` in the first exact dialect and ``folder/edit.json``; the hash of the weights."""
     from archtool.export.model import export_model
     from archtool.export.verify import record
+    from archtool.model.foreign import Foreign
+    from archtool.run.modules import save_module
 
+    if isinstance(state.checkpoint, Foreign):
+        save_edits(state, folder)
+        return save_module(state, folder, VERIFIED_BYTES)
     wanted = state.records.get("export", {})
     exported = export_model(
         state.checkpoint, folder / "model", wanted.get("dialect", "auto"), onnx="onnx" in wanted.get("formats", ())
@@ -83,10 +88,12 @@ def combined(hashes: dict[str, str]) -> str:
 
 def load_state(folder: Path) -> State:
     """Read both back, lazily."""
+    from archtool.model.foreign import is_pruned_folder, open_folder
     from archtool.model.load import load
 
     edits = json.loads((folder / "edit.json").read_text(encoding="utf-8"))
-    return State(checkpoint=load(folder / "model"), edits=tuple(edits))
+    model = folder / "model"
+    return State(checkpoint=open_folder(model) if is_pruned_folder(model) else load(model), edits=tuple(edits))
 
 
 def finish(folder: Path) -> None:

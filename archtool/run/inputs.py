@@ -22,8 +22,11 @@ DATA_FREE = ("magnitude", "random")
 """Criteria that look at no data; others calibrate on it."""
 
 
-def open_checkpoint(recipe: Recipe) -> Checkpoint | None:
-    """The checkpoint that the recipe names, lazily; a freshly initialised one for ``model: {build: …}``."""
+def open_checkpoint(recipe: Recipe) -> Any:
+    """What the recipe names, lazily; None where it names no model.
+
+    A checkpoint, a freshly initialised one for ``model: {build: …}``, or an `archtool.model.foreign.Foreign`.
+    """
     if recipe.model is None:
         return None
     if recipe.model.build is not None:
@@ -35,8 +38,9 @@ def open_checkpoint(recipe: Recipe) -> Checkpoint | None:
 
         return load_with_names(Path(str(recipe.model.path)), Path(recipe.model.names))
     from archtool.model.load import load
+    from archtool.run.modules import is_module, open_module
 
-    return load(str(recipe.model.path))
+    return open_module(str(recipe.model.path)) if is_module(recipe) else load(str(recipe.model.path))
 
 
 def data_spec(recipe: Recipe, folder: Path | None) -> DataSpec:

@@ -8,10 +8,11 @@ from typing import Any
 from pydantic import BaseModel
 
 from archtool.config.recipe import Recipe
-from archtool.errors import RecipeError
+from archtool.errors import RecipeError, UsageError
 from archtool.registry import load
 from archtool.run.fingerprint import fingerprint, input_hashes
 from archtool.run.folder import default_folder
+from archtool.run.modules import is_module
 from archtool.run.step import Estimate, State, Step
 
 
@@ -56,6 +57,9 @@ def make_plan(recipe: Recipe, out: Path | None = None) -> Plan:
     if recipe.model is None and steps[0].step.needs_model:
         hint = "give `model: path/to/checkpoint` in the recipe, or MODEL on the command line"
         raise RecipeError(f"`{steps[0].verb}` needs a model and the recipe names none", hint)
+    if is_module(recipe) and not all(planned.step.modules for planned in steps):
+        verb = next(planned.verb for planned in steps if not planned.step.modules)
+        raise UsageError(f"`{verb}` takes no module of a Python file", "`archtool prune` does.")
     inputs = input_hashes(recipe)
     identity = fingerprint(recipe, inputs)
     label = recipe.model.label if recipe.model is not None else "new"

@@ -80,6 +80,8 @@ def _label(recipe: Mapping[str, Any], folder: Path) -> str:
 
 def _input_shape(child: Mapping[str, Any], recipe: Mapping[str, Any]) -> str:
     facts = child.get("facts", {})
+    if "example_input" in facts:
+        return str(facts["example_input"])
     if "image_height" in facts:
         return f"one image of {facts['image_height']} × {facts['image_width']} pixels"
     return f"1 × {recipe.get('length', 64)} tokens"
@@ -172,7 +174,13 @@ def _predictions(records: Mapping[str, Any]) -> Iterator[Prediction]:
 
 def _layers(parent: Mapping[str, Any], child: Mapping[str, Any], scores: Mapping[str, float]) -> Iterator[LayerRow]:
     """Kept and original size of every narrowed structure; blocks that are gone have kept 0."""
+    for name, kind in child.get("facts", {}).get("kinds", {}).items():
+        sizes = child["sizes"][name], parent["sizes"].get(name)
+        yield LayerRow(block=name, structure=kind, kept=sizes[0], original=sizes[1], score=scores.get(name))
     for axis, original in parent.get("sizes", {}).items():
+        if axis.endswith("vocab") and child["sizes"].get(axis, original) < original:
+            kept = child["sizes"][axis]
+            yield LayerRow(block="embed", structure="vocabulary", kept=kept, original=original, score=scores.get(axis))
         block, _, rest = axis.partition(".")
         local = rest.rpartition(".")[2]
         if local in STRUCTURES and original > 1 and block.startswith("b"):

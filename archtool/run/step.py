@@ -152,6 +152,7 @@ class Step(Generic[OptionsT]):
         writes: whether it makes a new model (False for ``eval``, ``bench``, ...).
         distributed: whether all processes of `torchrun` must run it together.
         needs_model: whether a model must come from the recipe or an earlier step.
+        modules: whether it takes a module of a user's Python file (``FILE.py:FUNCTION``) as model.
         shared: which of the recipe's own fields this verb takes as flags.
     """
 
@@ -162,6 +163,7 @@ class Step(Generic[OptionsT]):
     writes: ClassVar[bool] = True
     distributed: ClassVar[bool] = False
     needs_model: ClassVar[bool] = True
+    modules: ClassVar[bool] = False
     shared: ClassVar[tuple[Shared, ...]] = ()
 
     def run(self, state: State, options: OptionsT, context: Context) -> State:

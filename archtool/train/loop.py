@@ -248,7 +248,15 @@ class _Loop:
             for name, value in made.losses.items():
                 totals[name] = totals.get(name, 0.0) + self._mean(value.detach())
             if made.line is not None:
-                self.lines.append(made.line)
+                self.lines.append(self._line(made.line))
+
+    def _line(self, line: Mapping[str, Any]) -> Mapping[str, Any]:
+        """The journal's line with its loss over all processes."""
+        import torch
+
+        if self.accelerator.num_processes == 1:
+            return line
+        return {**line, "loss": self._mean(torch.tensor(line["loss"], device=self.device))}
 
     def _mean(self, value: Tensor) -> float:
         """The mean over processes."""

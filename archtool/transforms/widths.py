@@ -7,6 +7,7 @@ The fraction is found on the exact cost of the real architecture, so a budget is
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import TypeVar
 
 from archtool.budget.language import Budget
 from archtool.errors import BudgetError
@@ -17,14 +18,16 @@ from archtool.ir.edit import Edit, Select
 STEPS = 1000
 
 Costs = Callable[[Edit], Mapping[str, float]]
+T = TypeVar("T")
 
 
 def counts(arch: Architecture, axes: Sequence[str], fraction: float, multiple: int = 1) -> dict[str, int]:
     """Kept units of each axis at a kept ``fraction``, rounded down to ``multiple`` where the axis is larger."""
-    return {axis: _count(arch.size[axis], fraction, multiple) for axis in axes}
+    return {axis: kept_units(arch.size[axis], fraction, multiple) for axis in axes}
 
 
-def _count(size: int, fraction: float, multiple: int) -> int:
+def kept_units(size: int, fraction: float, multiple: int = 1) -> int:
+    """Kept units of one axis; at least one."""
     kept = int(size * fraction + 1e-9)
     rounded = kept - kept % multiple if size > multiple else kept
     return max(1, rounded or min(multiple, size))
@@ -58,13 +61,22 @@ def largest_fraction(
         BudgetError: even the narrowest is over; the message gives its costs.
     """
 
-    def at(step: int) -> Edit:
-        return selection_edit(method, order, counts(arch, list(order), step / STEPS, multiple), scores)
+    def at(fraction: float) -> Edit:
+        return selection_edit(method, order, counts(arch, list(order), fraction, multiple), scores)
 
+    return largest_step(at, budget, costs)
+
+
+def largest_step(at: Callable[[float], T], budget: Budget, costs: Callable[[T], Mapping[str, float]]) -> T:
+    """What ``at`` makes of the largest kept fraction, in steps of 1 / `STEPS`, whose costs meet an absolute budget.
+
+    Raises:
+        BudgetError: even the narrowest is over; the message gives its costs.
+    """
     low, high = 0, STEPS
-    if not budget.check(costs(at(high))):
-        return at(high)
-    smallest = costs(at(low))
+    if not budget.check(costs(at(1.0))):
+        return at(1.0)
+    smallest = costs(at(0.0))
     excess = budget.check(smallest)
     if excess:
         raise BudgetError(
@@ -73,8 +85,8 @@ def largest_fraction(
         )
     while high - low > 1:
         middle = (low + high) // 2
-        low, high = (low, middle) if budget.check(costs(at(middle))) else (middle, high)
-    return at(low)
+        low, high = (low, middle) if budget.check(costs(at(middle / STEPS))) else (middle, high)
+    return at(low / STEPS)
 
 
 def nearest(budget: Budget, costs: Mapping[str, float]) -> str:

@@ -1,8 +1,12 @@
 """Nested training: sub-networks on views, the rules by which they are drawn, and what a run says of them."""
 
 import json
+import os
+import subprocess
+import sys
 from collections import Counter
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -23,6 +27,7 @@ from archtool.train.sampling import Sampling, axis_groups, drawn, draws, fairnes
 from archtool.transforms.nesting import nesting_of
 from tests.model.tiny import tiny
 
+REPO = Path(__file__).resolve().parents[2]
 RULES = ("all", "random", "sandwich", "in-batch", "mixed")
 QUARTERS = (0.25, 0.5, 0.75, 1.0)
 
@@ -218,6 +223,13 @@ def test_submodels_learn_from_a_teacher_by_every_loss_and_resume(tmp_path):
     assert second.resumed_at == 6 and same_bits(whole, resumed) and second.passes == record.passes
 
 
+def test_recomputed_activations_give_the_same_bits(tmp_path):
+    data, checkpoint = text_data(tmp_path), nested_llama()
+    kept, _ = train(checkpoint, data, settings(), sampling=Sampling("all"))
+    again, _ = train(checkpoint, data, settings(checkpointing=True), sampling=Sampling("all"))
+    assert same_bits(kept, again)
+
+
 def test_a_run_is_not_continued_with_another_rule_or_nesting(tmp_path):
     data, checkpoint = text_data(tmp_path), nested_llama(("ffn",))
     with pytest.raises(Broken):
@@ -239,3 +251,40 @@ def test_losses_that_look_at_what_submodels_have_not_are_refused(tmp_path):
             checkpoint = replace(checkpoint, nesting=Nesting((), ("b1",)))
         with pytest.raises(UsageError, match=named):
             train(checkpoint, data, settings(), terms=taught(checkpoint, losses), sampling=Sampling())
+
+
+PROCESS = """
+import json, os, sys
+from dataclasses import replace
+from pathlib import Path
+import torch
+from train_models import settings, tensors, text_data, tiny_llama
+from archtool.train.run import train
+from archtool.train.sampling import Sampling
+from archtool.transforms.nesting import nesting_of
+
+torch.set_num_threads(1)
+rank, here = os.environ["RANK"], Path(sys.argv[1])
+(here / rank).mkdir()
+start = tiny_llama()
+nested = replace(start, nesting=nesting_of(start.architecture, ("ffn", "heads", "depth"), (0.25, 0.5, 0.75, 1.0)))
+trained, result = train(nested, text_data(here / rank), settings(batch_size=8), sampling=Sampling("sandwich"))
+total = float(sum(t.double().abs().sum() for t in tensors(trained).values()))
+(here / f"{rank}.json").write_text(json.dumps([result.loss, total, result.passes]))
+"""
+
+
+def test_two_processes_train_the_submodels_that_one_does(tmp_path):
+    (tmp_path / "process.py").write_text(PROCESS)
+    paths = os.pathsep.join(map(str, (REPO, REPO / "tests" / "train")))
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    done = subprocess.run(
+        [*command, str(tmp_path / "process.py"), str(tmp_path)], capture_output=True, text=True, timeout=300,
+        env=os.environ | {"PYTHONPATH": paths, "OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-2000:]
+    (loss, total, passes), other = (json.loads((tmp_path / f"{rank}.json").read_text()) for rank in (0, 1))
+    assert [loss, total, passes] == other
+    _, alone = train(nested_llama(), text_data(tmp_path), settings(batch_size=8), sampling=Sampling("sandwich"))
+    assert abs(loss - alone.loss) < 0.01 * alone.loss
+    assert passes["nested"]["drawn"] == alone.passes["nested"]["drawn"]

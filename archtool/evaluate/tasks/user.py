@@ -4,17 +4,15 @@ The function may carry ``higher_is_better = {"name": True}`` as an attribute. Th
 run because the command line names it.
 """
 
-import importlib.util
 import math
-import traceback
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from archtool.data.spec import did_you_mean
-from archtool.errors import InputError, UsageError, Where
+from archtool.errors import InputError
 from archtool.evaluate.metrics import Metrics
 from archtool.evaluate.registry import Settings
+from archtool.model import user_code
 
 if TYPE_CHECKING:
     from torch import nn
@@ -25,11 +23,8 @@ FORM = "write FILE.py:FUNCTION, with FUNCTION(module, batches) -> dict[str, floa
 def run(module: "nn.Module", settings: Settings) -> Metrics:
     """Call the function, check what it returns; errors of its code name its file and line."""
     path, function = load_function(settings.name)
-    with settings.progress.phase(f"evaluate {settings.name}"):
-        try:
-            result = function(module, settings.batches)
-        except Exception as error:
-            raise _in_user_code(path, error) from error
+    with settings.progress.phase(f"evaluate {settings.name}"), user_code.told(path, "metric"):
+        result = function(module, settings.batches)
     values = _checked(settings.name, result)
     stated = getattr(function, "higher_is_better", {})
     directions = {name: bool(stated[name]) for name in values if name in stated}
@@ -37,42 +32,8 @@ def run(module: "nn.Module", settings: Settings) -> Metrics:
 
 
 def load_function(name: str) -> tuple[Path, Callable[..., Any]]:
-    """The file and function of ``FILE.py:FUNCTION``.
-
-    Raises:
-        UsageError: not of this form, no such file, or no such function in it (its functions are listed).
-        InputError: the file does not import.
-    """
-    file, _, attribute = name.rpartition(":")
-    path = Path(file)
-    if not file.endswith(".py") or not attribute.isidentifier():
-        raise UsageError(f"{name!r} names no metric", FORM)
-    spec = importlib.util.spec_from_file_location(f"archtool_user_{path.stem}", path)
-    if not path.is_file() or spec is None or spec.loader is None:
-        raise UsageError(f"{path}: no such file", FORM)
-    loaded = importlib.util.module_from_spec(spec)
-    try:
-        spec.loader.exec_module(loaded)
-    except Exception as error:
-        raise _in_user_code(path, error) from error
-    function = getattr(loaded, attribute, None)
-    if not callable(function):
-        here = [key for key, value in vars(loaded).items() if callable(value) and not key.startswith("_")]
-        hint = f"it has {', '.join(here) or 'none'}{did_you_mean(attribute, here)}"
-        raise UsageError(f"{path}: no function {attribute!r}", hint)
-    return path, function
-
-
-def _in_user_code(path: Path, error: Exception) -> InputError:
-    """An error that names the deepest line of the user's file in the traceback."""
-    line, text = 1, ""
-    if isinstance(error, SyntaxError) and error.lineno:
-        line, text = error.lineno, (error.text or "").rstrip("\n")
-    for frame in traceback.extract_tb(error.__traceback__):
-        if frame.lineno and Path(frame.filename).resolve() == path.resolve():
-            line, text = frame.lineno, frame.line or ""
-    what = f"{path}, line {line}: {type(error).__name__}: {error}"
-    return InputError(what, "correct the metric's code", Where(path, line, 1, text))
+    """The file and function of ``FILE.py:FUNCTION``; see `archtool.model.user_code.load_function`."""
+    return user_code.load_function(name, "metric", FORM)
 
 
 def _checked(name: str, result: object) -> dict[str, float]:

@@ -42,7 +42,7 @@ def finish(
         after = replace(after, metrics={**after.metrics, "latency_ms": latency.median_ms})
         records["latency"] = [json.loads(latency.result)]
         budget = _resolved(budget, latency)
-    records["budgets"] = [*records.get("budgets", []), *_checks(budget, after, verb)]
+    records["budgets"] = [*records.get("budgets", []), *budget_checks(budget, after, verb)]
     notes = (*edit.notes, *_left_out(state.checkpoint, child))
     records["notes"] = [*records.get("notes", []), *({"what": what, "reason": why} for what, why in notes)]
     records["scores"] = {**records.get("scores", {}), **_scores(edit)}
@@ -63,7 +63,8 @@ def _resolved(budget: Budget | None, latency: Latency) -> Budget | None:
     return Budget((*terms, Limit("latency", latency.limit_ms)))
 
 
-def _checks(budget: Budget | None, state: State, verb: str) -> list[dict[str, Any]]:
+def budget_checks(budget: Budget | None, state: State, verb: str) -> list[dict[str, Any]]:
+    """Each term of an absolute budget that has a metric, with what was reached."""
     found = []
     for term in budget.terms if budget else ():
         if term.metric in state.metrics:

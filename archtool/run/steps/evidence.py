@@ -17,7 +17,7 @@ class CalibrationOptions(StepOptions):
     """Options of steps that look at calibration data."""
 
     samples: int = option(256, "Calibration examples; labels are not needed.", ge=1, panel="Input")
-    loss: LossName = option(
+    curvature: LossName = option(
         "auto",
         "Loss whose curvature is measured: task (labels), sampled (labels drawn from the model), projected or "
         "contrast (embeddings).",
@@ -35,7 +35,7 @@ def evidence(checkpoint: Checkpoint, options: CalibrationOptions, context: Conte
 
     return Evidence(
         data=training_data(context.recipe, checkpoint) if context.recipe.data else None,
-        collection=Collection(options.samples, options.loss, options.passes, seed=context.seed),
+        collection=Collection(options.samples, options.curvature, options.passes, seed=context.seed),
         embed=partial(pool, pooling=pooling_of(checkpoint) or Pooling()),
         device=context.device, folder=get_default_path().parent / "curvature", progress=context.progress,
     )  # fmt: skip

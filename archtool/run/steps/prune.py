@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from archtool.config.fields import BudgetText, CriterionName, Names
+from archtool.config.fields import BudgetText, CriterionName, InputPath, InputPaths, Names
 from archtool.errors import UsageError
 from archtool.run.step import Context, Estimate, Shared, State, Step, option
 from archtool.run.steps.evidence import CalibrationOptions
@@ -21,7 +21,8 @@ class PruneOptions(CalibrationOptions):
 
     budget: BudgetText | None = option(None, "What the result may cost, e.g. params=0.5x.", panel="Budget")
     criterion: CriterionName = option(
-        "magnitude", "How units are scored: magnitude, random, fisher (on data), fisher-batch, or a plugin's."
+        "magnitude",
+        "How units are scored: magnitude, random, fisher (on data), fisher-batch; for a module also taylor.",
     )
     units: Names = option(
         (),
@@ -33,6 +34,11 @@ class PruneOptions(CalibrationOptions):
         "uniform", "One share for all blocks, or each its own by the exact solver."
     )
     multiple: int = option(1, "Round widths down to a multiple of this.", ge=1)
+    example_input: InputPaths = option(
+        (), "For a module: its input, as 1x3x32x32, input_ids:int64<1000:1x16, or FILE.py:FUNCTION.",
+        panel="Input",
+    )  # fmt: skip
+    loss: InputPath = option(None, "For a module: FILE.py:FUNCTION(module), which yields scalar losses.", panel="Input")
 
 
 class Prune(Step[PruneOptions]):
@@ -40,10 +46,11 @@ class Prune(Step[PruneOptions]):
 
     name: ClassVar[str] = "prune"
     Options = PruneOptions
-    summary: ClassVar[str] = "Make a checkpoint structurally smaller."
+    summary: ClassVar[str] = "Make a checkpoint, or a module of a Python file, structurally smaller."
+    modules: ClassVar[bool] = True
     examples: ClassVar[tuple[str, str]] = (
         "archtool prune MiniLM --budget params=0.8x --task similarity --data stsb-en-dev.csv",
-        "archtool prune my-vit --budget macs=0.5x --criterion fisher --allocation exact --data images/ --out smaller",
+        "archtool prune my_net.py:build --example-input 1x3x32x32 --budget macs=0.5x --out smaller",
     )
     shared: ClassVar[tuple[Shared, ...]] = (
         "task", "data", "columns", "runtime", "batch", "length", "threads", "device", "dtype",
@@ -52,16 +59,22 @@ class Prune(Step[PruneOptions]):
 
     def estimate(self, state: State, options: PruneOptions) -> Estimate:
         """Two passes over the weights."""
+        from archtool.model.foreign import Foreign
         from archtool.run.steps.editing import disk_estimate
 
-        return disk_estimate(state)
+        return Estimate() if isinstance(state.checkpoint, Foreign) else disk_estimate(state)
 
     def run(self, state: State, options: PruneOptions, context: Context) -> State:
         """Drop blocks, then find the largest uniform width within the budget."""
         from archtool.model.apply import apply
+        from archtool.model.foreign import Foreign
         from archtool.run.steps.editing import absolute, finish
+        from archtool.run.steps.prune_module import check_options, prune_module
         from archtool.transforms.units import check_patterns
 
+        if isinstance(state.checkpoint, Foreign):
+            return prune_module(state, options, context)
+        check_options(options, module=False)
         check_patterns(state.checkpoint.architecture, context.recipe.protect)
         if options.budget is None and not options.blocks:
             raise UsageError("prune needs a budget or a number of blocks", "Give --budget params=0.5x or --blocks 2.")

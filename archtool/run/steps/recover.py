@@ -40,8 +40,12 @@ class Recover(Step[RecoverOptions]):
 
     def run(self, state: State, options: RecoverOptions, context: Context) -> State:
         """Distil and return the recovered checkpoint."""
+        from archtool.run.assess import same_tokens
+
         if state.parent is None:
             raise UsageError("recover needs the parent that was changed", "put it after the step that changes")
+        if not same_tokens(state.parent, state.checkpoint):
+            raise UsageError("recover cannot compare with a parent that reads other tokens", "Recover, then trim.")
         if state.checkpoint.nesting is not None:
             context.log("recover: trains the whole model; its nested submodels are not trained along")
         data = step_data(context, state, options.split)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class Pass(NamedTuple):
-    """One forward pass: its named losses with their total under ``loss``, and a line for the journal."""
+    """One forward pass: named losses with their total under ``loss``, and a line for the journal with its ``loss``."""
 
     losses: "Mapping[str, Tensor]"
     line: Mapping[str, Any] | None = None
