@@ -152,7 +152,8 @@ def _add(found: dict[Any, _Read], model: Model, claim: Claim, axis: str, masks: 
     module = model.get_submodule(f"{claim.place.name}.{claim.part}")
     read = found.setdefault(module, _Read(part, masks=masks, sizes=model.architecture.size))
     for dimension, role in zip(claim.spec.dims, claim.spec.roles, strict=True):
-        wanted = Role.ELEMENTWISE if isinstance(part, Norm) else Role.PRODUCES if leaving else Role.CONSUMES
+        passing = isinstance(part, Norm) or (leaving and isinstance(part, Conv) and part.depthwise)
+        wanted = Role.ELEMENTWISE if passing else Role.PRODUCES if leaving else Role.CONSUMES
         entry = (_once(dimension, axis, read.sizes) if leaving else dimension, axis)
         into = read.leaving if leaving else read.factors
         if role is wanted and axis in dimension.axes() and entry not in into:
@@ -160,13 +161,16 @@ def _add(found: dict[Any, _Read], model: Model, claim: Claim, axis: str, masks: 
 
 
 def _contractions(users: Sequence[Claim]) -> list[Claim]:
-    """Where the mask of an axis that nothing consumes stands in each layer: its first norm, else its first producer."""
+    """Where the mask of an axis that nothing consumes stands in a layer: its norm, depthwise convolution or producer."""
     layers: dict[str, list[Claim]] = {}
     for claim in users:
         layers.setdefault(claim.place.name, []).append(claim)
-    norms = [[c for c in of if _is_norm(c)] for of in layers.values()]
-    makers = [[c for c in of if Role.PRODUCES in c.spec.roles] for of in layers.values()]
-    return [(norm or made)[0] for norm, made in zip(norms, makers, strict=True) if norm or made]
+    found = []
+    for of in layers.values():
+        norms, makers = [c for c in of if _is_norm(c)], [c for c in of if Role.PRODUCES in c.spec.roles]
+        passing = [c for c in of if isinstance(_part(c), Conv)]
+        found += (norms or passing or makers)[:1]
+    return found
 
 
 def _consumes(claim: Claim, axis: str) -> bool:
