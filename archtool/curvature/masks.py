@@ -161,7 +161,7 @@ def _add(found: dict[Any, _Read], model: Model, claim: Claim, axis: str, masks: 
 
 
 def _contractions(users: Sequence[Claim]) -> list[Claim]:
-    """Where the mask of an axis that nothing consumes stands in a layer: its norm, depthwise convolution or producer."""
+    """Where the mask of an axis that nothing consumes stands in a layer: its norm, depthwise kernel or producer."""
     layers: dict[str, list[Claim]] = {}
     for claim in users:
         layers.setdefault(claim.place.name, []).append(claim)
