@@ -123,6 +123,11 @@ def fold(model: str | Path, **options: Any) -> RunResult:
     return verb("fold", model, **options)
 
 
+def nest(model: str | Path, **options: Any) -> RunResult:
+    """``archtool nest``: turn a checkpoint into a nested one."""
+    return verb("nest", model, **options)
+
+
 def extract(model: str | Path, **options: Any) -> RunResult:
     """``archtool extract``: cut a submodel out of a nested checkpoint."""
     return verb("extract", model, **options)

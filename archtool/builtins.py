@@ -146,6 +146,7 @@ STEPS: Table = {
     "quantize": ("archtool.run.steps.quantize:Quantize", "Make a checkpoint's numbers smaller."),
     "fold": ("archtool.run.steps.fold:Fold", "Make norms part of the weights beside them, exactly."),
     "bench": ("archtool.run.steps.bench:Bench", "Measure latency side by side with the parent."),
+    "nest": ("archtool.run.steps.nest:Nest", "Turn a checkpoint into a nested one."),
     "trim-vocabulary": (
         "archtool.run.steps.trim_vocabulary:TrimVocabulary",
         "Keep only the tokens of a corpus, in the model and in its tokenizer.",
@@ -163,6 +164,16 @@ ZOO: Table = {
 }
 
 TRANSFORMS: Table = {}
+
+CRITERIA: Table = {
+    "magnitude": ("archtool.transforms.prune.criteria.magnitude:criterion", "norm of a unit's weights; no data"),
+    "random": ("archtool.transforms.prune.criteria.random:criterion", "by chance, the floor of all criteria"),
+    "fisher": ("archtool.transforms.prune.criteria.fisher:criterion", "predicted increase of the loss, on data"),
+    "fisher-batch": (
+        "archtool.transforms.prune.criteria.fisher:batch_criterion",
+        "the same from squared sums over batches (NViT)",
+    ),
+}
 
 SEARCHERS: Table = {}
 
@@ -184,6 +195,7 @@ BUILTINS: Mapping[str, Table] = {
     "constructs": CONSTRUCTS,
     "steps": STEPS,
     "transforms": TRANSFORMS,
+    "criteria": CRITERIA,
     "searchers": SEARCHERS,
     "runtimes": RUNTIMES,
     "tasks": TASKS,

@@ -1,4 +1,4 @@
-"""What archtool knows by name: families, operators, zoo, steps, transforms, searchers, runtimes, panels, tasks.
+"""What archtool knows by name: families, operators, zoo, steps, criteria, transforms, runtimes, panels, tasks.
 
 A registry entry is a *string* target ``module:attribute``, so that listing names imports nothing. Built-ins
 come from one table (`archtool.builtins`), everything else from entry points of installed packages. A target
@@ -25,6 +25,7 @@ GROUPS: Mapping[str, str] = MappingProxyType(
         "constructs": "archtool.constructs",
         "steps": "archtool.steps",
         "transforms": "archtool.transforms",
+        "criteria": "archtool.criteria",
         "searchers": "archtool.searchers",
         "runtimes": "archtool.runtimes",
         "tasks": "archtool.tasks",
@@ -35,6 +36,7 @@ GROUPS: Mapping[str, str] = MappingProxyType(
 
 _SINGULAR = {kind: kind.replace("_", " ").removesuffix("s") for kind in GROUPS} | {
     "families": "family",
+    "criteria": "criterion",
     "zoo": "zoo architecture",
 }
 

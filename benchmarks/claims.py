@@ -237,6 +237,16 @@ CLAIMS += tuple(
 )  # fmt: skip
 
 
+NESTED_MINILM = Command("nested_minilm.py", 0.1, quick=True)
+CLAIMS += (
+    Claim("nested.5.order.largest_drop", NESTED_MINILM, "order alone: 4 sizes to 60 %: ≤ 2 points on dev", "<=", 2),
+    *(
+        Claim(f"nested.5.order.spearman_{level:g}", NESTED_MINILM, f"MiniLM at {level:.0%}, in order: dev", "reported")
+        for level in (0.6, 0.75, 0.9)
+    ),
+)  # fmt: skip
+
+
 NESTED_QUALITY = Command("nested_quality.py", 0.7, quick=True)
 NEAR_TWIN = {
     "fashion": ("at most 0.5 points below a twin trained alone", 0.5),

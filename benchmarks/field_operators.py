@@ -66,7 +66,7 @@ def journey(arch: Any, folder: Path) -> Steps:
     """One sample through every step; a step that fails leaves the model as it was."""
     from archtool.ir.encodings import Affine
     from archtool.model.apply import apply
-    from archtool.transforms.prune.magnitude import scores
+    from archtool.transforms.prune.criteria.magnitude import scores
     from archtool.transforms.quantize.rtn import rtn_edit
     from archtool.transforms.units import joined
     from archtool.transforms.widths import ranked

@@ -143,7 +143,7 @@ from archtool.model.apply import apply
 from archtool.model.costs import costs
 from archtool.model.load import load
 from archtool.model.save import save
-from archtool.transforms.prune.magnitude import scores
+from archtool.transforms.prune.criteria.magnitude import scores
 from archtool.transforms.quantize.rtn import rtn_edit
 from archtool.transforms.units import unit_axes
 from archtool.transforms.widths import largest_fraction, ranked

@@ -79,16 +79,18 @@ def greedy(weights: Path) -> str:
 def onnx() -> None:
     """The exported graph on every batch of the test split, beside torch."""
     from archtool.data import DataSpec, load_data
-    from archtool.evaluate import Pooling, evaluate
+    from archtool.evaluate import evaluate
     from archtool.model.load import load
+    from archtool.run.inputs import pooling_of
 
     folder, table = minilm_folder(), shared("stsb", "stsb-en-test.csv")
     with tempfile.TemporaryDirectory() as scratch:
         out = Path(scratch) / "out"
         archtool("export", folder, "--format", "onnx", "--out", out, "--json").json()
-        pair = beside(load(folder).module(), out / "model" / "model.onnx")
+        checkpoint = load(folder)
+        pair = beside(checkpoint.module(), out / "model" / "model.onnx")
         data = load_data(DataSpec(str(table), task="similarity"), folder)
-        found = evaluate(pair, "similarity", data, pooling=Pooling.from_folder(folder))
+        found = evaluate(pair, "similarity", data, pooling=pooling_of(checkpoint))
     note = f"hidden states of {pair.tokens} tokens, largest {pair.largest:.3g}"
     emit("spine.3.minilm_onnx_max_abs_diff", pair.worst, note=note)
     emit("spine.3.minilm_onnx_sts_test_spearman", found["spearman"])

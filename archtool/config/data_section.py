@@ -6,11 +6,13 @@ from pydantic import BaseModel, ConfigDict, Field
 
 
 class DataSection(BaseModel):
-    """Types and limits of the keys; ``path`` is the source."""
+    """Types and limits of the keys; ``path`` is the source, or ``train`` and ``test`` are one each."""
 
     model_config = ConfigDict(extra="forbid", coerce_numbers_to_str=True)
 
     path: str | None = None
+    train: str | None = None
+    test: str | None = None
     task: Literal["", "image-classification", "text-classification", "similarity", "lm", "forecast"] | None = None
     columns: dict[str, str] | None = None
     split: Literal["", "train", "val", "test"] = ""

@@ -7,6 +7,7 @@ from pydantic import AfterValidator, BeforeValidator
 from archtool.budget.language import parse_budget
 from archtool.config.check import FieldError
 from archtool.errors import ArchtoolError
+from archtool.registry import lookup
 
 
 def _budget(text: str) -> str:
@@ -27,6 +28,19 @@ InputPath = Annotated[str | None, INPUT]
 
 BudgetText = Annotated[str, AfterValidator(_budget)]
 """A budget kept as written; `archtool.budget.language.parse_budget` reads it."""
+
+
+def _criterion(name: str) -> str:
+    from archtool.transforms.modules.criteria import CRITERIA
+
+    try:
+        return name if name in CRITERIA else lookup("criteria", name).name
+    except ArchtoolError as problem:
+        raise FieldError(problem.what, problem.hint) from problem
+
+
+CriterionName = Annotated[str, AfterValidator(_criterion)]
+"""A criterion by name: a registered one, or one of those for modules of a Python file."""
 
 
 def split_items(value: Any) -> Any:

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from archtool.data.positions import by_position
 from archtool.errors import InputError
 
 if TYPE_CHECKING:
@@ -23,11 +24,6 @@ class Pooling:
 
     mode: str = "mean"
     normalize: bool = True
-
-
-def by_position(values: "Tensor") -> "Tensor":
-    """What leaves as an image, a row per cell: (B, C, H, W) → (B, H × W, C); other shapes pass."""
-    return values.flatten(2).transpose(1, 2) if values.ndim == 4 else values
 
 
 def pool(outputs: "Mapping[str, Tensor]", mask_BT: "Tensor | None", pooling: Pooling) -> "Tensor":

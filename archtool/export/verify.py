@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from archtool.checkpoint.folder import read_json
+from archtool.data.positions import by_position
 from archtool.errors import InputError, MismatchError
-from archtool.evaluate.pooling import by_position
 from archtool.export.model import ONNX_NAME, Exported
 from archtool.export.reference import reference_inputs
 from archtool.model.checkpoint import Checkpoint

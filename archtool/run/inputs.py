@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 EVALUATION_SPLIT = "test"
 TRAINING = ("train", "recover", "nest", "teach", "extract")
 """Verbs that learn from data, so that what judges must be kept apart."""
+DATA_FREE = ("magnitude", "random")
+"""Criteria that look at no data; others calibrate on it."""
 
 
 def open_checkpoint(recipe: Recipe) -> Any:
@@ -69,13 +71,13 @@ def _with_preprocess(spec: DataSpec, stated: Mapping[str, Any] | None, folder: P
 
 
 def evaluation_data(recipe: Recipe, checkpoint: Checkpoint) -> Data:
-    """What quality is judged on: ``data.test``, or the stated split, or ``test`` of what is also trained on."""
+    """What quality is judged on: ``data.test``, else the stated split, or ``test`` of what is also trained on."""
     stated = recipe.data or {}
     if stated.get("test"):
         return _load(recipe, checkpoint, str(stated["test"]), "")
     split = stated.get("split")
     if split is None:
-        split = EVALUATION_SPLIT if _is_cut(recipe) else ""
+        split = EVALUATION_SPLIT if _is_cut(recipe) and not stated.get("train") else ""
     return _load(recipe, checkpoint, _main(stated), str(split))
 
 
@@ -93,7 +95,8 @@ def _main(stated: Mapping[str, Any]) -> str:
 
 def _is_cut(recipe: Recipe) -> bool:
     """Whether the source is cut into splits: built-in sets and folders are; a single file when it also trains."""
-    trains = any(verb in TRAINING for verb in recipe.verbs)
+    steps = zip(recipe.verbs, recipe.options, strict=True)
+    trains = any(verb in TRAINING or options.get("criterion", DATA_FREE[0]) not in DATA_FREE for verb, options in steps)
     return trains or not Path(_main(recipe.data or {})).is_file()
 
 

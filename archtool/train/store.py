@@ -19,9 +19,9 @@ from typing import TYPE_CHECKING, Any
 from archtool.checkpoint.atomic import atomic_file
 from archtool.data.batches import Batch
 from archtool.data.dataset import Data
+from archtool.data.positions import by_position
 from archtool.errors import InputError, UsageError
 from archtool.evaluate.loop import output
-from archtool.evaluate.pooling import by_position
 from archtool.progress import SILENT, Progress
 from archtool.train.augment import Augment
 from archtool.train.draws import seeds_at

@@ -58,7 +58,7 @@ FLAGS = {
     "budget sign": (2, "prune model --budget params=-1", ["a budget must be above 0"]),
     "budget unit": (2, "prune model --budget size=3", ["`size=3` needs a unit"]),
     "budget twice": (2, "prune model --budget params=1k,params=2k", ["limited twice"]),
-    "criterion": (2, "prune model --budget params=0.5x --criterion magnitud", ["choose 'magnitude'"]),
+    "criterion": (2, "prune model --budget params=0.5x --criterion magnitud", ["did you mean `magnitude`?"]),
     "units": (2, "prune model --budget params=0.5x --units fnn", ["unknown unit kind 'fnn'", "did you mean `ffn`?"]),
     "extract units": (2, "extract model --budget params=0.5x --units head", ["did you mean `heads`?"]),
     "scheme": (2, "quantize model --scheme int8", ["'int8' is not a scheme", "w4g32-asym"]),

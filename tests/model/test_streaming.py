@@ -25,7 +25,7 @@ from archtool.model.lazy import Held, blocks, by_rows, load
 from archtool.model.load import load as open_checkpoint
 from archtool.model.save import save
 from archtool.operators.registry import operator_class
-from archtool.transforms.prune.magnitude import scores
+from archtool.transforms.prune.criteria.magnitude import scores
 from archtool.transforms.quantize.rtn import rtn_edit
 from tests.model.tiny import tiny
 
@@ -236,7 +236,7 @@ from archtool.ir.encodings import Affine
 from archtool.model.apply import apply
 from archtool.model.load import load
 from archtool.model.save import save
-from archtool.transforms.prune.magnitude import scores
+from archtool.transforms.prune.criteria.magnitude import scores
 from archtool.transforms.quantize.rtn import rtn_edit
 import archtool.model.codec, archtool.model.pick
 

@@ -6,7 +6,7 @@ from archtool.budget.language import parse_budget
 from archtool.model.apply import apply
 from archtool.model.costs import costs
 from archtool.transforms.allocate import allocate, grid
-from archtool.transforms.prune.magnitude import scores
+from archtool.transforms.prune.criteria.magnitude import scores
 from archtool.transforms.units import joined, unit_axes
 from archtool.transforms.widths import largest_fraction, ranked
 from tests.model.tiny import tiny

@@ -11,8 +11,8 @@ from archtool.ir.encodings import Affine
 from archtool.model.apply import apply
 from archtool.model.costs import costs
 from archtool.transforms.extract.prefix import prefix_order
+from archtool.transforms.prune.criteria.magnitude import scores
 from archtool.transforms.prune.depth import block_scores, drop_weakest
-from archtool.transforms.prune.magnitude import scores
 from archtool.transforms.quantize.rtn import rtn_edit
 from archtool.transforms.quantize.scheme import parse_scheme
 from archtool.transforms.units import kinds_for, unit_axes

@@ -10,11 +10,12 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from archtool.data.batches import Batch
-from archtool.data.dataset import IGNORE, Pairs
+from archtool.data.dataset import Pairs
+from archtool.data.positions import by_position, counted_positions
 from archtool.errors import InputError
 from archtool.evaluate.loop import check_finite, outputs_of
 from archtool.evaluate.metrics import Metrics
-from archtool.evaluate.pooling import by_position, pool
+from archtool.evaluate.pooling import pool
 from archtool.evaluate.registry import TASKS, Settings
 from archtool.evaluate.statistics import mean_stderr, proportion_stderr, spearman
 from archtool.evaluate.tasks.forecast import difference
@@ -72,17 +73,6 @@ def _logits(
     check_finite(kl, "the divergence from the parent", batch)
     same = log_q.argmax(-1) == log_p.argmax(-1)
     return kl[counts].cpu(), same[counts].cpu()
-
-
-def counted_positions(batch: Batch, logits: "Tensor") -> "Tensor":
-    """Which rows of the logits count: examples, scored tokens, or unpadded tokens."""
-    import torch
-
-    if logits.ndim == 3 and "next_ids" in batch.targets:
-        return batch.targets["next_ids"] != IGNORE
-    if logits.ndim == 3 and "attention_mask" in batch.inputs:
-        return batch.inputs["attention_mask"].bool()
-    return torch.ones(logits.shape[:-1], dtype=torch.bool, device=logits.device)
 
 
 def _forecasts(

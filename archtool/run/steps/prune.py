@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from archtool.config.fields import BudgetText, InputPath, InputPaths, Names
+from archtool.config.fields import BudgetText, CriterionName, InputPath, InputPaths, Names
 from archtool.errors import UsageError
-from archtool.run.step import Context, Estimate, Shared, State, Step, StepOptions, option
+from archtool.run.step import Context, Estimate, Shared, State, Step, option
+from archtool.run.steps.evidence import CalibrationOptions
 
 if TYPE_CHECKING:
     from archtool.budget.language import Budget
@@ -15,12 +16,13 @@ if TYPE_CHECKING:
     from archtool.run.steps.widths import Latency
 
 
-class PruneOptions(StepOptions):
+class PruneOptions(CalibrationOptions):
     """Options of ``prune``."""
 
     budget: BudgetText | None = option(None, "What the result may cost, e.g. params=0.5x.", panel="Budget")
-    criterion: Literal["magnitude", "taylor", "fisher", "random"] = option(
-        "magnitude", "How units are scored; all but magnitude for modules of a Python file."
+    criterion: CriterionName = option(
+        "magnitude",
+        "How units are scored: magnitude, random, fisher (on data), fisher-batch; for a module also taylor.",
     )
     units: Names = option(
         (),
@@ -100,16 +102,17 @@ def _widths(
 
     from archtool.model.apply import apply
     from archtool.model.costs import Workload, costs_for
+    from archtool.run.steps.evidence import evidence
     from archtool.run.steps.widths import within
     from archtool.transforms.allocate import allocate
-    from archtool.transforms.prune.magnitude import scores
+    from archtool.transforms.prune.criteria.base import criterion
     from archtool.transforms.units import joined, kinds_for, unit_axes
     from archtool.transforms.widths import largest_fraction, ranked
 
     arch, workload = checkpoint.architecture, Workload(context.recipe.length)
     kinds = kinds_for(arch, options.units, ("ffn", "heads"))
     axes = unit_axes(arch, kinds, context.recipe.protect)
-    found = joined(arch, scores(checkpoint, axes, context.progress))
+    found = joined(arch, criterion(options.criterion)(checkpoint, axes, evidence(checkpoint, options, context)))
 
     def solve(limits: Budget) -> Edit:
         metrics = [term.metric for term in limits.terms]
@@ -118,8 +121,8 @@ def _widths(
             return costs_for(apply(checkpoint, edit), metrics, workload)
 
         if options.allocation == "exact":
-            return allocate(arch, found, limits, cost_of, "magnitude", options.multiple)
-        return largest_fraction(arch, ranked(found), limits, cost_of, "magnitude", options.multiple, found)
+            return allocate(arch, found, limits, cost_of, options.criterion, options.multiple)
+        return largest_fraction(arch, ranked(found), limits, cost_of, options.criterion, options.multiple, found)
 
     edit, latency = within(checkpoint, budget, context, solve)
     both = replace(edit, decisions=(*before.decisions, *edit.decisions), notes=(*before.notes, *edit.notes))

@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from archtool.errors import BudgetError, InputError, MismatchError, UsageError
+from archtool.registry import entries
 from archtool.run.step import Context, State
 
 if TYPE_CHECKING:
@@ -63,7 +64,7 @@ def check_options(options: PruneOptions, module: bool) -> None:
         said = "is not for modules of a Python file"
     else:
         wrong = {"--example-input": options.example_input, "--loss": options.loss}
-        wrong["--criterion"] = options.criterion != "magnitude"
+        wrong[f"--criterion {options.criterion}"] = options.criterion not in entries("criteria")
         said = "is only for modules of a Python file"
     for flag, given in wrong.items():
         if given:

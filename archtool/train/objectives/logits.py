@@ -5,10 +5,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from archtool.data.batches import Batch
+from archtool.data.positions import by_position, counted_positions
 from archtool.errors import InputError, UsageError
 from archtool.evaluate.loop import output
-from archtool.evaluate.pooling import by_position
-from archtool.evaluate.tasks.agreement import counted_positions
 from archtool.train.objectives.teacher import Teacher
 
 if TYPE_CHECKING:

@@ -49,7 +49,7 @@ class RoundWidths(Step[RoundWidthsOptions]):
         """Score by magnitude, keep the best of each layer."""
         from archtool.model.apply import apply
         from archtool.run.steps.editing import finish
-        from archtool.transforms.prune.magnitude import scores
+        from archtool.transforms.prune.criteria.magnitude import scores
         from archtool.transforms.units import check_patterns, unit_axes
 
         arch = state.checkpoint.architecture

@@ -20,9 +20,15 @@ from archtool.model.ahead import ahead, then
 from archtool.model.checkpoint import Checkpoint
 from archtool.model.lazy import jobs
 from archtool.progress import SILENT, Progress
+from archtool.transforms.prune.criteria.base import Evidence, Scores
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+
+def criterion(checkpoint: Checkpoint, axes: Sequence[str], evidence: Evidence) -> Scores:
+    """The squared norm of each unit."""
+    return scores(checkpoint, axes, evidence.progress)
 
 
 def scores(checkpoint: Checkpoint, axes: Sequence[str], progress: Progress = SILENT) -> dict[str, list[float]]:

@@ -1,0 +1,1 @@
+"""How units are scored: one criterion per file, registered by name in `archtool.builtins`."""
