@@ -294,6 +294,18 @@ CLAIMS += (
 )  # fmt: skip
 
 
+NESTED_DRAFT = Command("nested_draft.py", 0.15, quick=True)
+CLAIMS += (
+    Claim("nested.8.acceptance_gain", NESTED_DRAFT, "an extracted draft's tokens are taken more often than a twin's",
+          ">=", 0),
+    Claim("nested.8.acceptance_rate", NESTED_DRAFT, "how often: ffn × 1/4 for the whole model", "reported"),
+    Claim("nested.8.greedy_tokens_per_call", NESTED_DRAFT, "and tokens per pass of the whole model", "reported"),
+    Claim("nested.8.retrieval_gain", NESTED_DRAFT,
+          "MiniLM at 60 % as query encoder: recall@1 in the whole's index over that in its own", "reported"),
+    Claim("nested.8.retrieval_recall_at_1", NESTED_DRAFT, "and recall@1 itself", "reported"),
+)  # fmt: skip
+
+
 def commands() -> tuple[Command, ...]:
     """Every command once, in the order of its first claim."""
     return tuple(dict.fromkeys(claim.command for claim in CLAIMS))

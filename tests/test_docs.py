@@ -37,8 +37,9 @@ def test_python_blocks_run(page, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("page", [p for p in PAGES if blocks(p, "bash")], ids=lambda p: p.stem)
 def test_commands_run(page, tmp_path, monkeypatch, capsys):
-    """Every line of a bash block, in an empty folder."""
+    """Every line of a bash block, in a folder with nothing but a text."""
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "corpus.txt").write_text(SAID, encoding="utf-8")
     lines = [line for block in blocks(page, "bash") for line in block.splitlines() if line.strip()]
     assert lines
     for line in lines:

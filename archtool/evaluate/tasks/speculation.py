@@ -9,13 +9,13 @@ over texts that are really continued, with the passes of the target over their p
 from typing import TYPE_CHECKING, Any
 
 from archtool.data.batches import Batch
+from archtool.data.positions import counted_positions
 from archtool.errors import InputError
 from archtool.evaluate.fits import check_inputs
 from archtool.evaluate.loop import check_finite, output, outputs_of
 from archtool.evaluate.metrics import Metrics
 from archtool.evaluate.registry import TASKS, Settings
 from archtool.evaluate.statistics import mean_stderr, proportion_stderr
-from archtool.evaluate.tasks.agreement import counted_positions
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
