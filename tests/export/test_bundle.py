@@ -33,7 +33,8 @@ def test_it_imports_only_torch_and_transformers(everything):
     modules = {n.module for n in ast.walk(ast.parse(everything)) if isinstance(n, ast.ImportFrom)}
     modules |= {a.name for n in ast.walk(ast.parse(everything)) if isinstance(n, ast.Import) for a in n.names}
     assert {m.split(".")[0] for m in modules} <= {
-        "__future__", "collections", "dataclasses", "functools", "math", "types", "typing", "torch", "transformers",
+        "__future__", "collections", "copy", "dataclasses", "functools", "math", "types", "typing", "torch",
+        "transformers",
     }  # fmt: skip
 
 
