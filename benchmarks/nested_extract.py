@@ -31,7 +31,9 @@ TASKS: Mapping[str, Mapping[str, Any]] = {
 LEVELS = (0.125, 0.25, 0.5, 1.0)
 BUDGETS = 24
 SHARE = 0.05
-EXAMPLES = 512
+EXAMPLES = {"image-classification": 512, "lm": 192}
+"""Most examples that a submodel is measured on."""
+
 RANDOM = 200
 EXTRACTED = 4
 NUMBERS = {
@@ -157,7 +159,8 @@ def judged(folder: Path, twins: Mapping[str, Path], choosing: Any, judging: Any)
     torch.set_num_threads(1)
     whole = load(folder)
     grid = grid_of(whole.nesting, whole.architecture)
-    choosing = choosing if len(choosing) <= EXAMPLES else calibration(choosing, EXAMPLES)
+    most = EXAMPLES[choosing.task]
+    choosing = choosing if len(choosing) <= most else calibration(choosing, most)
     print(f"{len(grid)} submodels on {len(choosing)} examples", file=sys.stderr, flush=True)
     losses = all_losses(whole, grid, choosing)
     searched, best = against_brute_force(whole, grid, losses)

@@ -92,7 +92,7 @@ SHAKESPEARE = Task(
         },
     },
     width="n_inner",
-    train={"steps": 1500, "batch_size": 32, "lr": 2e-3, "optimizer": "muon", "weight_decay": 0.1},
+    train={"steps": 1000, "batch_size": 16, "lr": 2e-3, "optimizer": "muon", "weight_decay": 0.1},
     metric="loss", higher=False, scale=0.0,
 )  # fmt: skip
 
