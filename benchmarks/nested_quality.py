@@ -21,10 +21,15 @@ from typing import Any
 
 from common import ROOT, NoData, arguments, emit, shared, skip
 
+from archtool.train.sampling import Rule
+
 RUNS = ROOT / "runs" / "nested"
 LEVELS = (0.125, 0.25, 0.5, 1.0)
 SEEDS = (0, 1, 2)
 FFN = 192
+RULE: Rule = "sandwich"
+CHOOSING = 2048
+EVALUATIONS = 51
 
 
 @dataclass(frozen=True)
@@ -140,42 +145,58 @@ def trained(task: Task, out: Path, seed: int, ffn: int, nested: Mapping[str, Any
     work.mkdir(parents=True, exist_ok=True)
     settings = TrainSettings(**{**task.train, **({"steps": 30} if quick else {})}, seed=seed)
     made, _ = train(
-        model, examples(task, "train"), settings, sampling=Sampling("all") if nested else None,
+        model, examples(task, "train"), settings, sampling=Sampling(RULE) if nested else None,
         work=work, augment=Augment(**task.augment), threads=1,
     )  # fmt: skip
     export_model(made, out / "model")
 
 
 def judged(task: Task, folder: Path) -> dict[str, list[float]]:
-    """Every granularity and its twin on the test data, and mixed widths beside the line through the uniform ones."""
+    """Every granularity and its twin on the test data, and extracted mixed widths beside the line between them."""
     from archtool.ir.nesting import uniform
     from archtool.model.apply import apply
     from archtool.model.load import load
 
     nested = load(folder / "nested" / "model")
-    data = examples(task, "test")
+    choosing, judging = held_out(task)
     members = [uniform(nested.nesting, i) for i in range(len(LEVELS))]
     models = [apply(nested, member.edit(nested.architecture, "uniform")) for member in members]
-    values = [measured(task, model, data) for model in models]
+    values = [measured(task, model, judging) for model in models]
     sizes = [parameters(model) for model in models]
-    mixed = [apply(nested, choice.edit(nested.architecture, "mixed")) for choice in mixes(members)]
+    mixed = [apply(nested, choice.edit(nested.architecture, "mixed")) for choice in mixes(nested, sizes, choosing)]
     return {
         "uniform": values,
-        "twin": [measured(task, load(folder / f"twin-{level:g}" / "model"), data) for level in LEVELS],
-        "mixed": [measured(task, model, data) for model in mixed],
+        "twin": [measured(task, load(folder / f"twin-{level:g}" / "model"), judging) for level in LEVELS],
+        "mixed": [measured(task, model, judging) for model in mixed],
         "line": [between(sizes, values, parameters(model)) for model in mixed],
     }
 
 
-def mixes(members: Sequence[Any]) -> list[Any]:
-    """Between each two neighbouring granularities: the last one to four blocks at the wider, MatFormer's own rule."""
-    from archtool.ir.nesting import Submodel
+def mixes(nested: Any, sizes: Sequence[float], data: Any) -> list[Any]:
+    """What extraction finds at three budgets between each two neighbouring granularities."""
+    from archtool.budget.language import Budget, Limit
+    from archtool.evaluate import evaluate
+    from archtool.model.apply import apply
+    from archtool.model.costs import compute_costs
+    from archtool.model.views import Family
+    from archtool.transforms.extract.grid import grid_of
+    from archtool.transforms.extract.pricing import Pricing
+    from archtool.transforms.extract.search import search
 
-    found = []
-    for narrow, wide in pairwise(members):
-        count = len(narrow.counts)
-        found += [Submodel((*narrow.counts[: count - n], *wide.counts[count - n :])) for n in range(1, count)]
-    return found
+    arch, grid = nested.architecture, grid_of(nested.nesting, nested.architecture)
+    family = Family(nested.module(), nested.nesting)
+
+    def loss(picks: Any) -> float:
+        with family.member(grid.submodel(picks)).running() as module:
+            return float(evaluate(module, data.task, data, batch_size=256).values["loss"])
+
+    def costs(picks: Any) -> Mapping[str, float]:
+        return compute_costs(apply(nested, grid.submodel(picks).edit(arch, "mixed")))
+
+    limits = [a + (b - a) * part for a, b in pairwise(sizes) for part in (0.25, 0.5, 0.75)]
+    budgets = [Budget((Limit("params", limit),)) for limit in limits]
+    found = search(grid, budgets, Pricing(grid, costs, ("parameters",)), loss, "solver", EVALUATIONS)
+    return [grid.submodel(picks) for picks in found.best]
 
 
 def between(sizes: Sequence[float], values: Sequence[float], size: float) -> float:
@@ -193,7 +214,7 @@ def parameters(model: Any) -> float:
 
 
 def examples(task: Task, split: str) -> Any:
-    """The training or the test examples of a task."""
+    """The examples of a split."""
     from archtool.config.recipe import Recipe
     from archtool.run.inputs import evaluation_data, open_checkpoint, training_data
 
@@ -202,7 +223,20 @@ def examples(task: Task, split: str) -> Any:
     recipe = Recipe.model_validate(stated)
     checkpoint = open_checkpoint(recipe)
     assert checkpoint is not None
-    return training_data(recipe, checkpoint) if split == "train" else evaluation_data(recipe, checkpoint)
+    return evaluation_data(recipe, checkpoint) if split == "test" else training_data(recipe, checkpoint, split)
+
+
+def held_out(task: Task) -> tuple[Any, Any]:
+    """What mixed widths are chosen on, and what everything is judged on; text has no third part, so its test is cut."""
+    import numpy as np
+
+    from archtool.data import calibration
+
+    judging = examples(task, "test")
+    if task.kind != "lm":
+        return calibration(examples(task, "val"), CHOOSING), judging
+    rows = np.arange(len(judging))
+    return calibration(judging.select(rows[: len(rows) // 2]), CHOOSING // 8), judging.select(rows[len(rows) // 2 :])
 
 
 def measured(task: Task, model: Any, data: Any) -> float:
@@ -230,7 +264,7 @@ def report(task: Task, seeds: Sequence[Mapping[str, list[float]]]) -> None:
         round(statistics.mean(below), 4),
         spread=round(max(below) - min(below), 4),
         seeds=len(seeds),
-        note=f"{len(seeds[0]['mixed'])} mixed choices a seed, wider towards the end",
+        note=f"{len(seeds[0]['mixed'])} budgets a seed between the granularities, chosen on held-out examples",
     )
 
 
