@@ -27,7 +27,7 @@ RUNS = ROOT / "runs" / "nested"
 LEVELS = (0.125, 0.25, 0.5, 1.0)
 SEEDS = (0, 1, 2)
 FFN = 192
-RULE: Rule = "sandwich"
+RULE: Rule = "all"
 CHOOSING = 2048
 EVALUATIONS = 51
 
@@ -77,7 +77,7 @@ FASHION = Task(
         },
     },
     width="intermediate_size",
-    train={"steps": 2000, "batch_size": 64, "lr": 2e-3, "optimizer": "muon"},
+    train={"steps": 1500, "batch_size": 64, "lr": 2e-3},
     metric="accuracy", higher=True, scale=100.0, augment={"shift": 1, "flip": True},
 )  # fmt: skip
 
@@ -97,7 +97,7 @@ SHAKESPEARE = Task(
         },
     },
     width="n_inner",
-    train={"steps": 1000, "batch_size": 16, "lr": 2e-3, "optimizer": "muon", "weight_decay": 0.1},
+    train={"steps": 1000, "batch_size": 16, "lr": 2e-3, "weight_decay": 0.1},
     metric="loss", higher=False, scale=0.0,
 )  # fmt: skip
 
