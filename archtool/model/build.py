@@ -64,6 +64,7 @@ class Model(nn.Module):
         self.recompute = False
         self.sites = {place.key: place.site for place in architecture.places}
         self._graph: Graph | None = None
+        self._graphed = architecture
         for place in architecture.places:
             block = self._modules.setdefault(place.block.owner, nn.Module())
             assert block is not None
@@ -105,8 +106,9 @@ class Model(nn.Module):
     def forward(self, *, state: State | None = None, **inputs: Tensor) -> dict[str, Tensor]:
         """Run the graph; see the class docstring."""
         arch = self.architecture
-        if self._graph is None or self._graph.blocks is not arch.blocks:
+        if self._graph is None or self._graphed is not arch:
             self._graph = Graph(arch.blocks, arch.inputs, self.sites, [block for _, block in arch.outputs])
+            self._graphed = arch
         ctx = Context(self._graph, inputs, state)
         run = partial(recomputed, self, run_block) if self.recompute else run_block
         left = walk(ctx, lambda block, layer: self.get_submodule(f"{block.owner}.{layer.name}"), run)
