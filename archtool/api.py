@@ -108,6 +108,11 @@ def train(model: str | Path, **options: Any) -> RunResult:
     return verb("train", model, **options)
 
 
+def teach(model: str | Path, **options: Any) -> RunResult:
+    """``archtool teach``: store what a teacher says of ``data``."""
+    return verb("teach", model, **options)
+
+
 def prune(model: str | Path, **options: Any) -> RunResult:
     """``archtool prune``: make a checkpoint structurally smaller."""
     return verb("prune", model, **options)

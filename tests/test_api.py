@@ -8,13 +8,16 @@ from archtool.errors import QualityError
 from archtool.model.save import save
 from tests.model.tiny import tiny
 
-VERBS = ("bench", "evaluate", "export", "extract", "fold", "prune", "quantize", "train")
+VERBS = (
+    "bench", "evaluate", "export", "extract", "fold", "nest", "prune", "quantize", "teach", "train", "trim_vocabulary",
+)  # fmt: skip
 
 
 def test_every_step_has_a_function():
     from archtool.builtins import STEPS
 
-    assert {"evaluate" if s == "eval" else s for s in STEPS} - {"recover"} == set(VERBS)
+    names = {"evaluate" if step == "eval" else step.replace("-", "_") for step in STEPS}
+    assert names - {"recover"} == set(VERBS)
     assert all(callable(getattr(api, name)) for name in (*VERBS, "run"))
 
 
