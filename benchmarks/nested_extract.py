@@ -84,7 +84,7 @@ def report(task: str, found: Sequence[Mapping[str, float]], seeds: int, note: st
         for name in names:
             values = [one[name] for one in found]
             value = max(values) if name in WORST else statistics.mean(values)
-            emit(f"nested.{number}.{task}.{name}", value, spread=[min(values), max(values)], seeds=seeds, note=note)
+            emit(f"nested.{number}.{task}.{name}", value, spread=max(values) - min(values), seeds=seeds, note=note)
 
 
 def left_by_quality(task: str, seed: int) -> tuple[Path, Mapping[str, Path], Any, Any]:
